@@ -20,8 +20,8 @@ endif
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 HERE := help venv lint unit# these need no root, and run on this machine itself; all others in the test system
-ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines real-suite el-policy audit-algorithms bench bench-deploy \
-	scale demo demo-down
+ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines real-suite el-policy audit-algorithms \
+	bench bench-deploy scale demo demo-down
 IN_TEST_SYSTEM := $(and $(wildcard /etc/testbed),$(filter /srv/checkout,$(CURDIR)))
 .PHONY: $(ALL)
 .DEFAULT_GOAL := help

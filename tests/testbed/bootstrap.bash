@@ -1,19 +1,30 @@
 # shellcheck shell=bash
-# Sourced by what makes a system's tree from the packages of this machine's own distribution. It needs a function die.
+# Sourced by what makes a system's tree from Debian's packages. It needs a function die.
 
-# One-line apt sources of this machine, those of its own release only.
+release=trixie # of Debian: what tests run in, on whatever machine
+
+# One-line apt sources of that release: those of this machine, which has this or another Debian, or of the mirror whose
+# URL DEBIAN_MIRROR is.
 sources() {
     local codename
+    if [ -n "${DEBIAN_MIRROR:-}" ]; then
+        printf "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $DEBIAN_MIRROR %s main\n" \
+            "$release" "$release-updates"
+        return
+    fi
     # shellcheck source=/dev/null
-    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    [ -n "$codename" ] || die "/etc/os-release has no VERSION_CODENAME: images are made on Debian or Ubuntu"
+    codename=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME") ||
+        die "this machine has no release of Debian: set DEBIAN_MIRROR to the URL of a Debian mirror"
+    [ -n "$(apt-get indextargets)" ] || apt-get -qq update # as in a new container, where apt tells nothing
     # shellcheck disable=SC2016 # the fields are apt's, not the shell's
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)' 'Created-By: Packages' |
-        awk -v codename="$codename" '
+        awk -v codename="$codename" -v release="$release" '
             $2 == codename || index($2, codename "-") == 1 {
                 signed = $4 ~ /^\// ? "[signed-by=" $4 "] " : ""
+                sub(codename, release, $2)
                 print "deb " signed $1, $2, $3
-            }' | sort -u | grep . || die "apt knows no source for this release: see 'apt-get indextargets'"
+            }' | sort -u | grep . ||
+        die "apt has no sources of $codename: set DEBIAN_MIRROR to the URL of a Debian mirror"
 }
 
 # bootstrap FORMAT TARGET PACKAGES [CUSTOMIZE...]: makes a minimal system with these packages.

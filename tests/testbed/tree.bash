@@ -5,11 +5,25 @@ checkout=/srv/checkout # where the checkout is in there, wherever it is outside:
 # environment variables
 certificates='CERT|SSL|CA_BUNDLE|CAINFO'
 downloads='_(proxy|PROXY)$|^PIP_((EXTRA_)?INDEX_URL|TRUSTED_HOST|PROXY|RETRIES|(DEFAULT_)?TIMEOUT)$'
+testbed=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=tests/testbed/bootstrap.bash
-. "$(dirname -- "${BASH_SOURCE[0]}")/bootstrap.bash"
+. "$testbed/bootstrap.bash"
 
-# make_tree TREE LOG: with git, make and Python, this machine's settings of downloads, and /etc/testbed, which tells that
-# it is such a tree.
+# check_machine DIRECTORY: what is asked of this machine, to have a tree there.
+check_machine() {
+    local lacks=() kernel
+    kernel=$(uname -r)
+    [ "$(printf '%s\n' 5.10 "$kernel" | sort -V | head -n 1)" = 5.10 ] || lacks+=("Linux 5.10 (it has $kernel)")
+    command -v git >/dev/null || lacks+=(git)
+    command -v mmdebstrap apt-get >/dev/null || lacks+=("mmdebstrap or apt")
+    [ "$(df --output=avail --block-size=1M "$1" | tail -n 1)" -ge 6000 ] || lacks+=("6 GB of free space in $1")
+    [ "${#lacks[@]}" = 0 ] || die "this machine lacks $(printf '%s; ' "${lacks[@]}")provide it, and run this again"
+    command -v mmdebstrap >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
+        "$testbed/packages" --only mmdebstrap debian-archive-keyring
+}
+
+# make_tree TREE LOG: with git, make and Python, this machine's settings of downloads, and /etc/testbed, which tells
+# that it is such a tree.
 make_tree() {
     local started=$SECONDS status
     printf 'Debian 13 for the tests: making it ...'
