@@ -108,6 +108,8 @@ def update(path: str, content: bytes, mode: int = 0o644, check: bool = False, *,
         return False
     if not is_known:
         refuse_foreign(path)
+    if not is_writable(os.path.dirname(path)):  # also in check mode
+        raise OSError(errno.EROFS, "root cannot create files in its directory", path)
     if not check:
         write(path, content, mode)
     return True
@@ -137,6 +139,17 @@ def update_directory(path: str, check: bool = False) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def is_writable(directory: str) -> bool:
+    """Return whether root can create files in a directory, which need not exist.
+
+    It cannot on a read-only file system, on a file server that grants root nothing, in an immutable directory, or below
+    a file.
+    """
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
 
 
 def existing(path: str) -> str:

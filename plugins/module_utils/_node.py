@@ -224,9 +224,20 @@ def file_system(path: str) -> os.statvfs_result:
     return os.statvfs(_files.existing(path))
 
 
-def read_only(path: str) -> bool:
-    """Return whether a directory is on a read-only file system."""
-    return bool(file_system(path).f_flag & os.ST_RDONLY)
+def unwritable(question: dict[str, Any], engines: bool) -> list[str]:
+    """Return the directories in which an installation has to create files, but root cannot; and "/usr" likewise.
+
+    A file that exists may be up to date: the module that would replace it tells, also in check mode.
+
+    Args:
+        engines: whether the node has a container engine
+    """
+    existing = {os.path.dirname(path) for path in question["files"] if os.path.exists(path)}
+    existing |= {_timers.UNITS} if _timers.unwanted(TIMERS) else set()
+    places = dict.fromkeys([*surroundings(question, engines), "/usr"])
+    return [
+        path for path in places if path not in existing and not dead_link(f"{path}/x") and not _files.is_writable(path)
+    ]
 
 
 def full(path: str) -> bool:
@@ -368,7 +379,7 @@ def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
     """
     hook = _hook_package.Hook(question["prefix"], question["python"], {}, {})
     made = (hook.directory, hook.completion, _hook_package.MOUNT_POINT)
-    places = [*written(question, engines), *map(os.path.dirname, made)]
+    places = [*written(question, engines), *map(os.path.dirname, (hook.launcher, *made))]
     if engines:
         places += [*map(os.path.dirname, question["files"]), *filter(None, [question["metrics_dir"]])]
     return [*places, *[_timers.UNITS] * _timers.uses_systemd()]
@@ -445,9 +456,10 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         missing (list): those of `directories` that do not exist.
         dead_links (list): dangling links above directories of an installation, as in an image without its nodes'
             mounts.
-        read_only (list): directories of an installation, and that of `passwd_file` with `name_service`, on a read-only
-            file system.
-        full (list): those of them on a file system with too little free space.
+        unwritable (list): directories in which an installation has to create files or directories, but root cannot;
+            and "/usr" if packages could not be installed there.
+        full (list): directories of an installation, and that of `passwd_file` with `name_service`, on a file system
+            with too little free space.
         stale (list): the hook JSON files of this collection with another name than `json_files`, or in another
             directory that engines read, and those of `unwanted` that exist. Without a container engine, also those of
             `files`. Never one that this collection did not write.
@@ -498,8 +510,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "firewalld_zone": bool(question["firewalld_zone"]) and has_zone(question["firewalld_zone"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "dead_links": sorted({link for path in places if (link := dead_link(path))}),
-        "read_only": [path for path in places if read_only(path)],
-        "full": [path for path in places if not read_only(path) and full(path)],
+        "unwritable": unwritable(question, bool(found)),
+        "full": [path for path in places if _files.is_writable(path) and full(path)],
         "stale": stale + sorted(path for path in unwanted if _files.is_ours(path)),
         "foreign_files": foreign_files(question),
         "port": given_port([*question["files"], *stale]),

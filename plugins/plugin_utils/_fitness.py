@@ -14,6 +14,7 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils._build.recipes import
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import DOCKER, EnginePaths
 
+USR = "/usr"  # where the distribution's packages are
 OLDEST_PYTHON = (3, 9)
 ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with rootless overlays
 # Variables with directories of an engine, and what to do if a directory is missing.
@@ -126,11 +127,10 @@ def _common(
         f"On {host} {_and(node['dead_links'])} is a dangling link, perhaps to a file system that is not mounted: "
         "create or mount its target, replace it with a directory, or install in other directories.",
     )
-    yield (
-        audit or not node["read_only"],
-        f"On {host} {_and(node['read_only'])} cannot be written, since the file system is read-only: make it "
-        "writable, or install in other directories.",
-    )
+    for sentence in (
+        [] if audit else _unwritable(host, variables, node, needs_packages=bool(missing and not packages_dir))
+    ):
+        yield False, sentence
     yield (
         audit or not node["full"],
         f"On {host} the file system of {_and(node['full'])} has less than 8 MB left: free some space.",
@@ -148,6 +148,29 @@ def _common(
         "to 'getent' to have it made.",
     )
     yield not is_there or not node["unsafe"], f"On {host} {node['unsafe']}"
+
+
+def _unwritable(
+    host: str, variables: Mapping[str, Any], node: Mapping[str, Any], *, needs_packages: bool
+) -> Iterable[str]:
+    """Yield a sentence for each directory that cannot be written, with the variable that names another."""
+    places = {
+        **dict.fromkeys(variables["ssh_hook_hooks_dirs"], "ssh_hook_hooks_dirs"),
+        **{variables[name]: name for name in OPTIONAL_DIRECTORIES if variables[name]},
+        variables["ssh_hook_passwd_file"].rpartition("/")[0]: "ssh_hook_passwd_file",
+        variables["ssh_hook_dropbear_dir"].rpartition("/")[0]: "ssh_hook_dropbear_dir",
+        variables["ssh_hook_prefix"]: "ssh_hook_prefix",
+    }
+    for path in node["unwritable"]:
+        name = next((name for place, name in places.items() if f"{path}/".startswith(f"{place}/")), None)
+        if path != USR:
+            advice = f", or name another directory in {name}" if name else ""
+            yield f"Root cannot create files in {path} on {host}: make it writable{advice}."
+        elif needs_packages:
+            yield (
+                f"{_and(variables['ssh_hook_packages'])} cannot be installed on {host}, since /usr is not writable: "
+                "put them into the node's image, or a directory with them into ssh_hook_python_packages_dir."
+            )
 
 
 def _engine_rules(

@@ -346,6 +346,28 @@ def test_check_mode_before_the_first_run_changes_nothing(untouched: dict[str, st
     assert listing() == untouched
 
 
+READ_ONLY = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount --bind /usr /usr && mount -o remount,bind,ro /usr && exec "$@"',
+    "-",
+)
+
+
+@pytest.mark.parametrize("playbook", ["preflight", "deploy"])
+def test_a_preview_fails_where_the_run_would(untouched: dict[str, str], playbook: str) -> None:
+    """As on a node of ostree: /usr is read-only, and what is below it the variables move."""
+    refused = play(playbook, "--check", before=READ_ONLY)
+    assert refused.status != 0
+    assert f"Root cannot create files in {HOOK_JSON.parent} on node: make it writable, or name another" in refused.said
+    assert "directory in ssh_hook_hooks_dirs." in refused.said
+    accepted = play(playbook, "--check", before=READ_ONLY, variables={"ssh_hook_hooks_dirs": ["/etc/hooks.d"]})
+    assert accepted.status == 0, accepted.said
+    assert listing() == untouched
+
+
 def test_check_mode_names_the_packages_that_are_missing(untouched: dict[str, str]) -> None:
     checked = play("converge", "--check", before=WITHOUT_PACKAGES)
     assert checked.status == 0, checked.said

@@ -64,3 +64,9 @@ def test_what_the_role_writes_is_recognised(tmp_path: Path) -> None:
         text = template.read_text(encoding="utf-8").replace("{{ '#!/bin/sh' }}", "#!/bin/sh")
         (tmp_path / "file").write_text(text, encoding="utf-8")
         assert files.is_ours(str(tmp_path / "file")), template
+
+
+def test_check_mode_fails_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="root cannot create files in its directory: "):
+        files.update(f"{tmp_path}/file/below", b"", check=True)

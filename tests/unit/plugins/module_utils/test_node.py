@@ -279,8 +279,10 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["kernel"] == os.uname().release
     assert report["architecture"] == os.uname().machine
     assert report["missing"] == [str(tmp_path / "none")]
-    assert (report["read_only"], report["full"]) == ([], [])
-    assert node.report({**question, "prefix": "/proc/self"}, lambda _path: False)["full"] == ["/proc/self"]
+    assert (report["unwritable"], report["full"]) == ([], [])
+    with monkeypatch.context() as small:
+        small.setattr(node, "ROOM", 1 << 62)
+        assert node.report(question, lambda _path: False)["full"] == [str(tmp_path)] * (1 + bool(node.engines()))
     assert (report["passwd_file"], report["passwd_outdated"]) == (True, False)
     assert list(report["files"]) == [str(tmp_path / "08-ssh-hook.json")]
     assert (report["hook_settings"], report["release"], report["units"], report["safe"]) == (None, "", {}, [])
@@ -310,6 +312,28 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert report["stale"] == [*too_many, str(tmp_path / "cdi.json")]
     ours.write_text(json.dumps({"env": ["SERVER_PORT_DEFAULT=auto", "SERVER_PORT_WITHOUT_JOB=1"]}), encoding="utf-8")
     assert node.given_port([str(ours)]) == "auto"
+
+
+def test_directories_that_root_cannot_write_to_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is in their way, as no permission is in root's."""
+    blocked, ours = tmp_path / "blocked", tmp_path / "ours"
+    blocked.touch()
+    monkeypatch.setattr(node._timers, "uses_systemd", lambda: True)
+    monkeypatch.setattr(node._timers, "UNITS", f"{blocked}/units")
+    monkeypatch.setattr(node._hook_package, "MOUNT_POINT", f"{tmp_path}/opt/ssh")
+    question = {
+        **QUESTION,
+        "prefix": f"{tmp_path}/prefix",
+        "dropbear_dir": f"{blocked}/none/dropbear",
+        "passwd_file": f"{blocked}/etc/passwd",
+        "files": {f"{blocked}/hooks.d/hook.json": "0644", f"{ours}/x.json": "0644"},
+        "metrics_dir": f"{blocked}/metrics",
+    }
+    everywhere = [f"{blocked}/{name}" for name in ("none", "etc", "hooks.d", "metrics", "units")]
+    assert node.unwritable(question, engines=True) == everywhere
+    assert node.unwritable(question, engines=False) == [everywhere[1], everywhere[4]]
+    question["files"] = {f"{blocked}": "0644"}
+    assert node.unwritable(question, engines=True) == [path for path in everywhere if "hooks.d" not in path]
 
 
 QUESTION = {

@@ -17,6 +17,7 @@ VARIABLES: dict[str, Any] = {
     "ssh_hook_base_dir": "/home",
     "ssh_hook_passwd_file": "/opt/passwd",
     "ssh_hook_passwd_source": "getent",
+    "ssh_hook_dropbear_dir": "/opt/dropbear",
     "ssh_hook_hooks_dirs": ["/etc/hooks.d"],
     "ssh_hook_metrics_dir": "",
     "ssh_hook_enroot_hooks_dir": "",
@@ -59,7 +60,7 @@ NODE: dict[str, Any] = {
     "firewalld_zone": False,
     "missing": [],
     "dead_links": [],
-    "read_only": [],
+    "unwritable": [],
     "full": [],
     "unsafe": "",
 }
@@ -118,8 +119,19 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {},
-        {"read_only": ["/opt", "/opt", "/srv"]},
-        "On n1 /opt and /srv cannot be written, since the file system is read-",
+        {"unwritable": ["/usr", "/etc/hooks.d"]},
+        "Root cannot create files in /etc/hooks.d on n1: make it writable, or name another directory in ssh_hook_hooks",
+    ),
+    (
+        {},
+        {"unwritable": ["/opt/lib"]},
+        "Root cannot create files in /opt/lib on n1: make it writable, or name another ",
+    ),
+    ({}, {"unwritable": ["/etc/systemd"]}, "Root cannot create files in /etc/systemd on n1: make it writable."),
+    (
+        {},
+        {"unwritable": ["/usr"], "python": {"packages": {"cryptography": None, "pyroute2": None}}},
+        "python3-cryptography and python3-pyroute2 cannot be installed on n1, since /usr is not writable: put them",
     ),
     (
         {},
@@ -202,7 +214,7 @@ def test_a_node_that_is_not_fit_is_refused_by_its_sentence(
 
 
 def test_an_audit_writes_nothing_and_needs_no_room() -> None:
-    facts = node(dead_links=["/opt"], read_only=["/opt"], full=["/srv"], suid_dumpable=1)
+    facts = node(dead_links=["/opt"], unwritable=["/opt"], full=["/srv"], suid_dumpable=1)
     assert fitness.complaints("n1", VARIABLES, facts, audit=True, with_dropbear=True) == []
 
 
@@ -324,7 +336,6 @@ def test_a_node_without_systemd_is_told_what_its_timers_would_run() -> None:
 PATHS: dict[str, Any] = {
     **VARIABLES,
     "ssh_hook_json_name": "07.json",
-    "ssh_hook_dropbear_dir": "/opt/dropbear",
     "ssh_hook_cdi": False,
 }
 
