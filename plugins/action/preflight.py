@@ -12,7 +12,9 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import module_loader
+from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _interpreter, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._answers import is_node, unexpected
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import EnginePaths, engine_paths
@@ -20,6 +22,7 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import N
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
 _ROLES = Path(__file__).parents[2] / "roles"
+_display = Display()
 LOGIN_NODES = "login_nodes"  # a group
 
 
@@ -103,6 +106,8 @@ class ActionModule(NodeAction):
         variables = task_vars or {}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
         with_dropbear = self._task.args.get("with_dropbear", False)
+        if purpose == "remarks":
+            return {**result, "changed": False, "said": self._repeat_remarks(variables)}
         suspicious = self.wrong_facts(variables)
         if suspicious:
             return {**result, "failed": True, "msg": suspicious[0]}
@@ -160,6 +165,31 @@ class ActionModule(NodeAction):
             "missing_packages": _fitness.missing_packages(values, node),
             "remarks": remarks,
         }
+
+    @staticmethod
+    def _repeat_remarks(variables: dict[str, Any]) -> list[str]:
+        """Display the warnings of the batch's nodes, since a site may not display the tasks that had them.
+
+        Those that differ only in the node's name are one line.
+        """
+        nodes: dict[str, list[str]] = {}
+        first: dict[str, str] = {}
+        for host in variables["ansible_play_batch"]:
+            found = variables["hostvars"][host]
+            remarks = [*(found.get("ssh_hook__preflight") or {}).get("remarks", [])]
+            remarks += map(str, (found.get("ssh_hook__engines") or {}).get("warnings") or [])
+            for remark in remarks:
+                general = remark.replace(host, "\0")
+                first.setdefault(general, printable(remark))
+                nodes.setdefault(general, []).append(host)
+        said = [
+            f"{first[general]} ({_diff.of_names({'more': hosts[1:]})})" if hosts[1:] else first[general]
+            for general, hosts in nodes.items()
+        ]
+        said += map(str, (variables.get("ssh_hook__key_users") or {}).get("warnings") or [])
+        if said:
+            _display.display("\n".join(["", "WARNINGS", *said]))
+        return said
 
     def _key_users(self, users: list[str], node: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Return which users get keys, and a warning about those who do not.

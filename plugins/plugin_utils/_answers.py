@@ -9,12 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import escaped, printable
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._variables import AUTO
 
 # With these keys in a module's result, ansible-core sets variables of hosts, adds hosts and groups, and passes
 # variables to the next job of a workflow.
 SETTING = ("ansible_facts", "ansible_stats", "add_host", "add_group")
+SHOWN = ("deprecations", "diff", "exception", "module_stderr", "module_stdout", "msg", "warnings")
 # The result of the module node_facts: name -> type.
 NODE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("image", "dev_null", "systemd", "passwd_file", "passwd_outdated", "firewalld_zone"), bool),
@@ -33,8 +34,9 @@ _PATH = re.compile(r"/[^\x00-\x1f]{0,4000}")
 
 
 def harmless(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result without what would set variables."""
-    return {key: value for key, value in answer.items() if key not in SETTING}
+    """Return a result without what would set variables, and with escapes in what is shown."""
+    kept = {key: value for key, value in answer.items() if key not in SETTING}
+    return {key: escaped(value) if key in SHOWN else value for key, value in kept.items()}
 
 
 def unexpected(answer: Mapping[str, Any], module: str) -> dict[str, Any]:

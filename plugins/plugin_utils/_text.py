@@ -5,7 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 _MAX_LENGTH = 1000  # characters of a value
+
+
+def escaped(value: Any) -> Any:
+    """Return a value with the unprintable characters of its texts, except tabs and line breaks, as backslash escapes.
+
+    A terminal would obey them.
+    """
+    if isinstance(value, str):
+        return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in value)
+    if isinstance(value, Mapping):
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def printable(value: object) -> str:

@@ -212,6 +212,19 @@ def test_users_who_are_gone_or_have_no_home_are_a_warning(
     assert listing() == untouched
 
 
+def test_warnings_stand_at_the_end_whatever_a_site_displays(untouched: dict[str, str], tmp_path: Path) -> None:
+    """Once, for nodes that differ only in their name."""
+    hosts = inventory(tmp_path / "hosts.json", compute_nodes=["node1", "node2", "node3"])
+    quiet = ("env", "ANSIBLE_DISPLAY_OK_HOSTS=false", "setarch", "--uname-2.6")
+    done = play("deploy", "--tags=preflight", inventory=hosts, before=quiet, variables={"ssh_hook_users": ["who"]})
+    assert done.status == 0, done.said
+    end = done.words.partition(" WARNINGS ")[2]
+    assert re.search(r"Kernel \S+ of node1 is older than 5.13 .* set to false. \(2 more \(node2, node3\)\)", end), end
+    assert end.count("No keys are created for who (ssh_hook_users)") == 1
+    assert done.words.count("older than 5.13") == 1
+    assert listing() == untouched
+
+
 def test_the_preflight_alone_notices_versions_that_a_deployment_refuses(
     untouched: dict[str, str], tmp_path: Path
 ) -> None:

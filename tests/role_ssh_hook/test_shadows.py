@@ -159,3 +159,16 @@ def test_the_last_task_of_a_deployment_notices_a_hook_that_is_not_there(tmp_path
     removed = play("remove")
     assert removed.status == 0, removed.said
     assert listing() == before
+
+
+def test_a_skipped_tag_is_noticed_where_there_is_no_hook() -> None:
+    before = listing()
+    for tag in ("install", "configure"):
+        done = play("deploy", f"--skip-tags={tag}")
+        assert done.status == 2, done.said
+        assert "The hook on node was not verified" in done.words
+        removed = play("remove")
+        assert removed.status == 0, removed.said
+        assert listing() == before
+    assert play("deploy", "--tags=keys").status == 0
+    assert listing() == before

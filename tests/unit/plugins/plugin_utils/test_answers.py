@@ -29,6 +29,16 @@ def test_what_sets_variables_is_dropped() -> None:
     assert failure == {"msg": "no\\x1b", "failed": True}
 
 
+def test_what_a_node_has_shown_is_escaped() -> None:
+    answer = {"warnings": ["a\x1b[2Jb\tc\n"], "diff": [{"prepared": "\x9bx\n"}], "msg": "\u202e", "path": "/\x1b"}
+    assert _answers.harmless(answer) == {
+        "warnings": ["a\\x1b[2Jb\tc\n"],
+        "diff": [{"prepared": "\\x9bx\n"}],
+        "msg": "\\u202e",
+        "path": "/\x1b",  # a task may name it
+    }
+
+
 def test_every_module_has_an_action_plugin_that_drops_it() -> None:
     text = (ROOT / "meta" / "runtime.yml").read_text(encoding="utf-8")
     routing = set(re.findall(r"^    (\w+):\n      action_plugin: ocihooks.ssh.without_facts$", text, re.MULTILINE))
