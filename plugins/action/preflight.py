@@ -132,7 +132,9 @@ class ActionModule(NodeAction):
             "changed": False,
             "versions": wanted_versions(values),
         }
-        if purpose == "variables":
+        if purpose == "values":
+            self._announce_batch(variables)
+        if purpose in ("variables", "values"):
             return result
         if purpose == "users":
             users = list(map(str, values.get("ssh_hook_users", [])))
@@ -165,6 +167,17 @@ class ActionModule(NodeAction):
             "missing_packages": _fitness.missing_packages(values, node),
             "remarks": remarks,
         }
+
+    @staticmethod
+    def _announce_batch(variables: dict[str, Any]) -> None:
+        """Display, once for each batch but the last, that Ansible ends a run without a word if all of its nodes fail."""
+        batch, every = variables["ansible_play_batch"], variables["ansible_play_hosts_all"]
+        following = len(every) - 1 - every.index(batch[-1])
+        if variables["inventory_hostname"] == batch[0] and following:
+            _display.display(
+                f"{len(batch)} nodes in this batch, and {following} after it: if none of this batch can be deployed, "
+                "the run ends here, and those after it are not in the recap."
+            )
 
     @staticmethod
     def _repeat_remarks(variables: dict[str, Any]) -> list[str]:

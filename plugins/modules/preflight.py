@@ -18,8 +18,9 @@ description:
     C(paths) of the engines' files, and C(node_values), by which keys are made; with O(purpose=users) C(users).
 options:
   purpose:
-    {type: str, choices: [deploy, audit, remove, variables, users, remarks], default: deploy, description: "V(audit) needs
-      no space on the node, V(remove) only collects facts, V(variables) does not. V(users) looks for C(ssh_hook_users),
+    {type: str, choices: [deploy, audit, remove, variables, values, users, remarks], default: deploy, description:
+      "V(audit) needs no space on the node, V(remove) only collects facts. V(values) checks all variables without
+      connecting to the node, and V(variables) those of the role dropbear. V(users) looks for C(ssh_hook_users),
       V(remarks) repeats the warnings of all nodes."}
   with_dropbear:
     {type: bool, default: false, description: "Whether the play also runs the role dropbear, as the playbooks do."}

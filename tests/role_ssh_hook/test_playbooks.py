@@ -166,6 +166,34 @@ def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]
 
 
 @pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
+def test_a_wrong_variable_is_reported_before_the_first_connection(
+    untouched: dict[str, str], tmp_path: Path, playbook: str
+) -> None:
+    hosts = tmp_path / "hosts.json"
+    down = {"ansible_connection": "ssh", "ansible_host": "127.0.0.9", "ansible_port": 1}
+    hosts.write_text(json.dumps({"all": {"hosts": {"down": down}}}), encoding="utf-8")
+    wrong: dict[str, object] = {"ansible_connection": None, "ssh_hook_server_port": 70000}
+    refused(untouched, play(playbook, inventory=str(hosts), variables=wrong), "ssh_hook_server_port is 70000")
+    wrong = {"ansible_connection": None, "ssh_hook_server_prot": 15263}
+    sentence = "ssh_hook_server_prot is not a variable of this collection: did you mean ssh_hook_server_port?"
+    done = play(playbook, inventory=str(hosts), variables=wrong)
+    refused(untouched, done, sentence)
+    assert re.search(r"^down +: .* unreachable=0 +failed=[12] ", done.said, re.MULTILINE), done.said
+
+
+def test_a_batch_that_is_down_does_not_end_a_rollout_silently(untouched: dict[str, str], tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.json"
+    down = {"ansible_connection": "ssh", "ansible_host": "127.0.0.9", "ansible_port": 1}
+    nodes = {"down": down, "node": {"ansible_connection": "local"}}
+    hosts.write_text(json.dumps({"all": {"hosts": nodes}}), encoding="utf-8")
+    site: dict[str, object] = {"ansible_connection": None, "ssh_hook_serial": 1}
+    done = play("deploy", "--tags=preflight", inventory=str(hosts), variables=site)
+    refused(
+        untouched, done, "1 nodes in this batch, and 1 after it: if none of this batch can be deployed, the run ends"
+    )
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
 def test_the_plays_header_is_not_set_in_the_inventory(untouched: dict[str, str], tmp_path: Path, playbook: str) -> None:
     hosts = tmp_path / "hosts.json"
     nodes = {"hosts": {"node": None}, "vars": {"ssh_hook_serial": 1, "ssh_hook_hosts": "nodes"}}
