@@ -170,13 +170,13 @@ class ActionModule(NodeAction):
 
     @staticmethod
     def _announce_batch(variables: dict[str, Any]) -> None:
-        """Display, once for each batch but the last, that Ansible ends a run without a word if all of its nodes fail."""
+        """Display, once for each batch but the last, that Ansible ends the run if all of its nodes fail."""
         batch, every = variables["ansible_play_batch"], variables["ansible_play_hosts_all"]
         following = len(every) - 1 - every.index(batch[-1])
         if variables["inventory_hostname"] == batch[0] and following:
             _display.display(
-                f"{len(batch)} nodes in this batch, and {following} after it: if none of this batch can be deployed, "
-                "the run ends here, and those after it are not in the recap."
+                f"Nodes in this batch: {len(batch)}, after it: {following}. If all of this batch fail or are down, the "
+                "run ends here, and those after it are not in the recap."
             )
 
     @staticmethod

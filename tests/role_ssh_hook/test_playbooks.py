@@ -189,7 +189,7 @@ def test_a_batch_that_is_down_does_not_end_a_rollout_silently(untouched: dict[st
     site: dict[str, object] = {"ansible_connection": None, "ssh_hook_serial": 1}
     done = play("deploy", "--tags=preflight", inventory=str(hosts), variables=site)
     refused(
-        untouched, done, "1 nodes in this batch, and 1 after it: if none of this batch can be deployed, the run ends"
+        untouched, done, "Nodes in this batch: 1, after it: 1. If all of this batch fail or are down, the run ends here"
     )
 
 
