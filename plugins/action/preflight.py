@@ -66,6 +66,7 @@ def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, wit
         "passwd_file": passwd_file,
         "writes_passwd_file": asks_names,
         "name_service": asks_names and not is_removal,
+        "base_dir": values["ssh_hook_base_dir"],
         "directories": [
             values["ssh_hook_base_dir"],
             *(values[name] for name in _fitness.OPTIONAL_DIRECTORIES if values[name]),

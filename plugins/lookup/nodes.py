@@ -36,6 +36,7 @@ _raw:
   elements: str
 """
 
+import re
 from typing import Any
 
 from ansible import context
@@ -48,10 +49,15 @@ class LookupModule(LookupBase):
     """The lookup plugin."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[str]:
-        """Return the pattern; raises AnsibleLookupError if no host matches."""
+        """Return the pattern; raises AnsibleLookupError if no host matches, or `ssh_hook_serial` is wrong."""
         if context.CLIARGS.get("syntax"):
             return terms  # --syntax-check needs no inventory
         variables = variables or {}
+        serial = str(variables.get("ssh_hook_serial", 1))
+        if "{{" not in serial and not re.fullmatch(r"\[.*\]|[1-9][0-9]*%?", serial):
+            raise AnsibleLookupError(
+                f"ssh_hook_serial is '{serial}': give a number of nodes, or a percentage such as 10%."
+            )
         limit = variables.get("ansible_limit")
         inventory = InventoryManager(self._loader, parse=False)
         for group, hosts in variables.get("groups", {}).items():

@@ -254,12 +254,31 @@ def dead_link(path: str) -> str | None:
     return None if os.path.exists(above) else above
 
 
-def is_outdated(passwd_file: str) -> bool:
+def listed_accounts() -> dict[bytes, bytes]:
+    """Return the accounts that the name service lists, name -> line; none if it does not answer in time."""
+    try:
+        return name_service.entries(name_service.list_accounts(GETENT_SECONDS))
+    except name_service.NotRefreshed:
+        return {}
+
+
+def unnamed_homes(base_dir: str, accounts: dict[bytes, bytes]) -> list[int]:
+    """Return how many directories of homes have no account of their name, and how many there are.
+
+    The homes are not opened, so autofs mounts none.
+    """
+    try:
+        homes = {name for name in os.listdir(os.fsencode(base_dir)) if not name.startswith((b".", b"lost+"))}
+    except OSError:
+        return [0, 0]
+    return [len(homes - accounts.keys()), len(homes)] if accounts else [0, 0]
+
+
+def is_outdated(passwd_file: str, accounts: dict[bytes, bytes]) -> bool:
     """Return whether a passwd file differs from the name service, or that is unknown."""
     if not os.path.isfile(passwd_file):
         return True
     try:
-        accounts = name_service.entries(name_service.list_accounts(GETENT_SECONDS))
         content = name_service.new_content(passwd_file, _files.read(passwd_file), accounts, is_known=True)
         return _files.update(passwd_file, content, check=True, is_known=True)
     except (name_service.NotRefreshed, OSError):
@@ -347,6 +366,7 @@ def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], boo
     digests = question["hook_digests"] if runs else {}
     hook = _hook_package.Hook(prefix, python, {}, digests)
     files = {path: _files.digest(path, int(mode, 8)) for path, mode in question["files"].items()}
+    accounts = listed_accounts() if question["name_service"] else {}
     return {
         "hook_settings": _hook_package.found_settings(hook) if digests else None,
         "hook_version": _hook_package.launched_version(prefix),
@@ -354,7 +374,8 @@ def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], boo
         "dropbear": bool(_dropbear.releases(os.path.dirname(question["dropbear_dir"]))),
         "release": release(question["dropbear_dir"], question["dropbear_versions"], relabel),
         "files": {path: sha256 for path, sha256 in files.items() if sha256},
-        "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
+        "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"], accounts),
+        "unnamed_homes": unnamed_homes(question["base_dir"], accounts),
         "timers": _timers.unwanted(TIMERS),
         "units": _timers.installed_units(TIMERS),
     }
@@ -452,6 +473,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         passwd_outdated (bool): with `name_service`, whether `passwd_file` differs from `getent passwd`, or that is
             unknown.
         files (dict): those of `files` that are root's regular files with that mode, to their SHA-256.
+        unnamed_homes (list): with `name_service`, how many directories in `base_dir` have no account of their name in
+            `getent passwd`, and how many there are.
         firewalld_zone (bool): whether firewalld has `firewalld_zone`.
         missing (list): those of `directories` that do not exist.
         dead_links (list): dangling links above directories of an installation, as in an image without its nodes'

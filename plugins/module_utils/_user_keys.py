@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOUNTS = "/proc/self/mountinfo"
 NAMES_SHOWN = 20  # in a message, and in the result for a range of users, which Ansible prints if the task fails
 
 
@@ -50,6 +51,7 @@ def homes_of_removed_users(base_dir: str, wanted: list[str]) -> tuple[list[passw
     """
     uids = {item for item in wanted if item.isascii() and item.isdigit()}
     by_uid = _homes_by_uid(base_dir) if uids else {}
+    hides_homes = bool(uids) and _is_automounted(base_dir)
     found: dict[str, passwd.Entry] = {}
     others: dict[str, str | None] = {}
     for item in wanted:
@@ -65,9 +67,19 @@ def homes_of_removed_users(base_dir: str, wanted: list[str]) -> tuple[list[passw
             others[item] = f"cannot look for a home of {item} in {base_dir}: {error.strerror}"
             continue
         if not homes:
-            others[item] = None
+            hidden = (
+                f"there may be a home of uid {item} that is not mounted, since autofs manages {base_dir}: name the home"
+            )
+            others[item] = hidden if item in uids and hides_homes else None
         found.update((home.name, home) for home in homes)
     return list(found.values()), others
+
+
+def _is_automounted(directory: str) -> bool:
+    """Return whether a directory is managed by autofs, so that it lists only what is mounted (proc(5), mountinfo)."""
+    path = os.path.realpath(directory)
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+        return any(line.split()[4] == path and " - autofs " in line for line in mounts)
 
 
 def _homes_by_uid(base_dir: str) -> dict[str, list[str]]:

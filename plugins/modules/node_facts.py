@@ -25,6 +25,7 @@ options:
   passwd_file: {type: path, default: /opt/oci-hooks/etc/passwd, description: "The hook's passwd file."}
   writes_passwd_file: {type: bool, default: false, description: "Whether an installation writes O(passwd_file)."}
   name_service: {type: bool, default: false, description: "Whether to compare O(passwd_file) with C(getent passwd)."}
+  base_dir: {type: path, default: /home, description: "Directory of the users' homes."}
   directories: {type: list, elements: path, default: [], description: "Directories that may be missing."}
   json_files: {type: list, elements: path, default: [], description: "Paths of the hook JSON."}
   files: {type: dict, default: {}, description: "Files that an installation writes, path to mode."}
@@ -65,6 +66,7 @@ def main() -> None:
             "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
             "writes_passwd_file": {"type": "bool", "default": False, "no_log": False},
             "name_service": {"type": "bool", "default": False},
+            "base_dir": {"type": "path", "default": "/home"},
             "directories": paths,
             "json_files": paths,
             "files": {"type": "dict", "default": {}},

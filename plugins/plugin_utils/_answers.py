@@ -22,7 +22,7 @@ NODE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("architecture", "kernel", "unsafe", "release"), str),
     **dict.fromkeys(("python", "engines", "hooks_dirs", "files", "units"), Mapping),
     **dict.fromkeys(("docker", "hook_settings"), (Mapping, type(None))),
-    **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "servers", "missing"), list),
+    **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "servers", "missing", "unnamed_homes"), list),
     **dict.fromkeys(("dead_links", "unwritable", "full", "stale", "foreign_files", "safe", "timers", "versions"), list),
     **dict.fromkeys(("lowest_port", "suid_dumpable"), int),
     "port": (int, str, type(None)),

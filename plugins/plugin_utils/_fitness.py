@@ -242,6 +242,13 @@ def lacks_cdi(node: Mapping[str, Any]) -> bool:
 def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing that the admin should know, but that does not prevent installing the hook."""
     said = [*_image_remarks(host, variables, node), *_timer_remarks(host, variables, node)]
+    unnamed, homes = node["unnamed_homes"]
+    if unnamed > homes // 2:
+        said += [
+            f"{unnamed} of {homes} directories in {variables['ssh_hook_base_dir']} on {host} have no account of their "
+            "name in 'getent passwd', so their users get no SSH: SSSD lists users only with 'enumerate = true'. Set "
+            "ssh_hook_passwd_source to 'file' and provide the file (README of the role, 'The passwd file')."
+        ]
     if is_client(variables, node):
         said += [
             f"{host} has no container engine, and gets only the users' commands of ssh_hook: keygen, client-config "
@@ -287,7 +294,13 @@ def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, 
     read = {path for directories in node["hooks_dirs"].values() for path in directories}
     unread = [path for path in variables["ssh_hook_hooks_dirs"] if path not in read]
     podmans = node["hooks_dirs"].get("podman")
+    port, named = _variables.port_without_job(variables)
     rules = [
+        (
+            port in _variables.PORTS_OF_CLIENTS,
+            f"Port {port} ({named}) on {host} is in the range from which Linux takes ports for outgoing connections "
+            "(32768 to 60999 by default), so another program may hold it when a container starts: choose a lower one.",
+        ),
         (
             variables["ssh_hook_overlay_mount_home_ssh"]
             and not node["image"]

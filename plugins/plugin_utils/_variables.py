@@ -65,6 +65,11 @@ AUTO = "auto"  # the port derived from a container's job
 PORTS_OF_JOBS = range(20000, 30000)  # as in the hook
 SSHD = 22  # its port
 MAX_ADDRESSES = 10  # on which Dropbear can listen
+MOST_MINUTES = 7 * 24 * 60
+SYSTEM_DIRECTORIES = [
+    f"/{name}" for name in "bin boot dev etc home lib lib64 opt proc root run sbin sys tmp usr var".split()
+]
+PORTS_OF_CLIENTS = range(32768, 61000)  # Linux's net.ipv4.ip_local_port_range unless it is set
 MAX_PYTHON_LENGTH = 100  # characters of an interpreter's path in a "#!" line
 
 
@@ -392,8 +397,13 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
             "remove: set ssh_hook_passwd_source to 'file', or name another file.",
         ),
         (
-            minutes >= 1,
-            f"ssh_hook_passwd_refresh_minutes is {minutes}, but the timer needs 1 minute or more.",
+            1 <= minutes <= MOST_MINUTES,
+            f"ssh_hook_passwd_refresh_minutes is {minutes}: give 1 minute at least, and at most a week ({MOST_MINUTES}).",
+        ),
+        (
+            variables["ssh_hook_prefix"] not in SYSTEM_DIRECTORIES,
+            f"ssh_hook_prefix is '{variables['ssh_hook_prefix']}', a directory of the system: name one for the "
+            "installation alone, such as /opt/oci-hooks.",
         ),
     ]
     return [sentence for holds, sentence in rules if not holds]

@@ -124,7 +124,7 @@ BAD_VALUES: dict[str, dict[str, object]] = {
     "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker would find no device": {
         "ssh_hook_docker_cdi": True
     },
-    "ssh_hook_passwd_refresh_minutes is 0, but the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
+    "ssh_hook_passwd_refresh_minutes is 0: give 1 minute at least": {"ssh_hook_passwd_refresh_minutes": 0},
     "ssh_hook_passwd_file is '/etc/passwd', the node's own file": {"ssh_hook_passwd_file": "/etc/passwd"},
 }
 

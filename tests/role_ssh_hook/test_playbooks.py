@@ -54,6 +54,12 @@ def test_a_pattern_that_matches_no_host_is_refused(untouched: dict[str, str], pl
     assert "--extra-vars ssh_hook_hosts=all" in " ".join(none.said.split())
 
 
+@pytest.mark.parametrize("serial", ["ten", "0", "10 %"])
+def test_a_number_of_nodes_at_a_time_that_is_none_is_refused(untouched: dict[str, str], serial: str) -> None:
+    done = play("deploy", variables={"ssh_hook_serial": serial})
+    refused(untouched, done, f"ssh_hook_serial is '{serial}': give a number of nodes, or a percentage such as 10%.")
+
+
 def test_a_limit_that_leaves_no_host_is_refused(untouched: dict[str, str], tmp_path: Path) -> None:
     hosts = inventory(tmp_path / "hosts.json", compute_nodes=["node"], others=["storage"])
     none = play("deploy", "--limit=storage", inventory=hosts, variables=BY_GROUPS)

@@ -256,6 +256,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "passwd_file": "/etc/passwd",
         "name_service": False,
         "writes_passwd_file": True,
+        "base_dir": str(tmp_path),
         "directories": [str(tmp_path), str(tmp_path / "none")],
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
         "files": {str(tmp_path / "07-ssh-hook.json"): "0644", str(tmp_path / "08-ssh-hook.json"): "0755"},
@@ -464,16 +465,16 @@ def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
 ) -> None:
     monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
     listing = b"root:x:0:0:root:/root:/bin/sh\n"
-    monkeypatch.setattr(node.name_service, "list_accounts", lambda *_seconds: listing)
+    accounts = {b"root": listing.rstrip()}
     file = tmp_path / "passwd"
-    assert node.is_outdated(str(file)) is True
-    node._files.update(str(file), node.name_service.new_content(str(file), b"", {b"root": listing.rstrip()}))
-    assert node.is_outdated(str(file)) is False
+    assert node.is_outdated(str(file), accounts) is True
+    node._files.update(str(file), node.name_service.new_content(str(file), b"", accounts))
+    assert node.is_outdated(str(file), accounts) is False
     file.chmod(0o666)
-    assert node.is_outdated(str(file)) is True
+    assert node.is_outdated(str(file), accounts) is True
     file.chmod(0o644)
-    listing = b"daemon:x:1:1::/:/bin/sh\n"  # no root: an answer of a broken name service
-    assert node.is_outdated(str(file)) is True
+    accounts = {b"daemon": b"daemon:x:1:1::/:/bin/sh"}  # no root: an answer of a broken name service
+    assert node.is_outdated(str(file), accounts) is True
 
 
 def test_a_zone_of_firewalld_is_a_file_or_a_directory_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,3 +483,18 @@ def test_a_zone_of_firewalld_is_a_file_or_a_directory_of_files(tmp_path: Path, m
     (tmp_path / "usr").mkdir()
     (tmp_path / "usr/public.xml").touch()
     assert [node.has_zone(name) for name in ("parts", "public", "cluster")] == [True, True, False]
+
+
+def test_homes_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("alice", "bob", "lost+found", ".snapshot", "carol"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(node.name_service, "list_accounts", lambda *_seconds: b"alice:x:1:1::/:/bin/sh\n")
+    accounts = node.listed_accounts()
+    assert node.unnamed_homes(str(tmp_path), accounts) == [2, 3]
+    assert node.unnamed_homes(str(tmp_path / "none"), accounts) == [0, 0]
+
+    def broken(*_seconds: int) -> bytes:
+        raise node.name_service.NotRefreshed
+
+    monkeypatch.setattr(node.name_service, "list_accounts", broken)
+    assert node.unnamed_homes(str(tmp_path), node.listed_accounts()) == [0, 0]

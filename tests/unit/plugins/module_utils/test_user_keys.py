@@ -127,6 +127,23 @@ def test_the_homes_of_removed_users_are_found_by_name_uid_and_path(
         assert reason in str(others[item])
 
 
+def test_a_uid_may_have_a_home_that_autofs_has_not_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mountinfo"
+    monkeypatch.setattr(user_keys, "MOUNTS", str(mounts))
+    base = tmp_path / "homes"
+    base.mkdir()
+    for kind, path, hidden in (("autofs", base, True), ("nfs4", base, False), ("autofs", tmp_path / "other", False)):
+        mounts.write_text(
+            f"30 22 0:28 / {path} rw,relatime shared:9 - {kind} /etc/auto.home rw,fd=6\n", encoding="utf-8"
+        )
+        homes, others = user_keys.homes_of_removed_users(str(base), ["1002", "zoe"])
+        assert (homes, others["zoe"]) == ([], None)
+        assert (others["1002"] is not None) == hidden
+    mounts.write_text(f"30 22 0:28 / {base} rw - autofs /etc/auto.home rw\n", encoding="utf-8")
+    _homes, others = user_keys.homes_of_removed_users(str(base), ["1002"])
+    assert f"of uid 1002 that is not mounted, since autofs manages {base}: name the home" in str(others["1002"])
+
+
 @pytest.fixture
 def alice(tmp_path: Path) -> Entry:
     """Return the user who runs the tests, with a home below tmp_path."""

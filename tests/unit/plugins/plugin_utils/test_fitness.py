@@ -61,6 +61,7 @@ NODE: dict[str, Any] = {
     "missing": [],
     "dead_links": [],
     "unwritable": [],
+    "unnamed_homes": [1, 2],
     "full": [],
     "unsafe": "",
 }
@@ -358,3 +359,18 @@ def test_what_another_program_wrote_is_refused_where_a_run_would_write() -> None
     assert said(other_hooks=["/etc/hooks.d/07.json"]) == [passwd, dropbear, unit]
     login = {**PATHS, "ssh_hook_require_engine": False}
     assert fitness.foreign("n1", login, node(foreign_files=foreign, engines={}), paths) == [passwd, dropbear, unit]
+
+
+def test_a_name_service_that_lists_few_users_is_a_warning() -> None:
+    (said,) = fitness.remarks("n1", VARIABLES, node(unnamed_homes=[19976, 20000]))
+    assert said.startswith("19976 of 20000 directories in /home on n1 have no account of their name in 'getent passwd'")
+    assert "Set ssh_hook_passwd_source to 'file' and provide the file" in said
+
+
+@pytest.mark.parametrize(
+    ("port", "warned"), [(32767, False), (32768, True), (40000, True), (60999, True), (61000, False)]
+)
+def test_a_port_that_clients_may_get_is_a_warning(port: int, warned: bool) -> None:
+    said = fitness.remarks("n1", {**VARIABLES, "ssh_hook_server_port": port}, NODE)
+    sentence = f"Port {port} (ssh_hook_server_port) on n1 is in the range from which Linux takes ports for outgoing"
+    assert [remark.startswith(sentence) for remark in said] == [True] * warned

@@ -198,7 +198,12 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
             "ssh_hook_stages is [createRuntime, poststop]: without createContainer (",
         ),
         ({"ssh_hook_stages": ["createRuntime", "createContainer"]}, "ssh_hook_stages has both createRuntime and"),
-        ({"ssh_hook_passwd_refresh_minutes": 0}, "ssh_hook_passwd_refresh_minutes is 0, but the timer needs"),
+        ({"ssh_hook_passwd_refresh_minutes": 0}, "ssh_hook_passwd_refresh_minutes is 0: give 1 minute at least, and "),
+        (
+            {"ssh_hook_passwd_refresh_minutes": 9999999999},
+            "ssh_hook_passwd_refresh_minutes is 9999999999: give 1 minute at least, and at most a week (10080).",
+        ),
+        ({"ssh_hook_prefix": "/usr"}, "ssh_hook_prefix is '/usr', a directory of the system: name one for the"),
         ({"ssh_hook_passwd_file": "/etc/passwd"}, "ssh_hook_passwd_file is '/etc/passwd', the node's own file, which"),
     ],
 )
