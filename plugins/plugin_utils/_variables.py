@@ -398,7 +398,8 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         ),
         (
             1 <= minutes <= MOST_MINUTES,
-            f"ssh_hook_passwd_refresh_minutes is {minutes}: give 1 minute at least, and at most a week ({MOST_MINUTES}).",
+            f"ssh_hook_passwd_refresh_minutes is {minutes}: give 1 minute at least, and at most a week "
+            f"({MOST_MINUTES}).",
         ),
         (
             variables["ssh_hook_prefix"] not in SYSTEM_DIRECTORIES,
