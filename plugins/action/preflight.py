@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import module_loader
 from ansible.utils.display import Display
@@ -19,7 +20,7 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _int
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._answers import is_node, unexpected
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import EnginePaths, engine_paths
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import escaped, printable
 
 _ROLES = Path(__file__).parents[2] / "roles"
 _display = Display()
@@ -230,8 +231,13 @@ class ActionModule(NodeAction):
     def _values(self, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the values of the roles' variables, converted to their types, and errors in names and types."""
         names = {*OPTIONS, *_variables.PLAYBOOKS}
-        values = {name: self._templar.template(variables[name]) for name in names if name in variables}
-        wrong = _variables.misspelt(variables, names) + _variables.wrong_lists(values, LISTS)
+        values, wrong = {}, _variables.misspelt(variables, names)
+        for name in sorted(names & variables.keys()):
+            try:
+                values[name] = self._templar.template(variables[name])
+            except AnsibleError as error:  # which does not name the variable
+                wrong.append(f"{name} has a value that Ansible cannot evaluate: {escaped(str(error)).splitlines()[0]}")
+        wrong += _variables.wrong_lists(values, LISTS)
         if wrong:
             return values, wrong
         spec = {name: option for name, option in OPTIONS.items() if name in values}

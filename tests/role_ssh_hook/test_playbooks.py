@@ -187,6 +187,12 @@ def test_a_wrong_variable_is_reported_before_the_first_connection(
     assert re.search(r"^down +: .* unreachable=0 +failed=[12] ", done.said, re.MULTILINE), done.said
 
 
+def test_a_template_with_an_error_is_named(untouched: dict[str, str]) -> None:
+    wrong: dict[str, object] = {"ssh_hook_base_dir": "{{ '/home' ", "ssh_hook_key_type": "{{ no_such_variable }}"}
+    sentences = [f"{name} has a value that Ansible cannot evaluate: " for name in wrong]
+    refused(untouched, play("deploy", variables=wrong), *sentences)
+
+
 def test_a_batch_that_is_down_does_not_end_a_rollout_silently(untouched: dict[str, str], tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.json"
     down = {"ansible_connection": "ssh", "ansible_host": "127.0.0.9", "ansible_port": 1}
