@@ -193,16 +193,6 @@ def remove(path: str, check: bool = False) -> bool:
     return True
 
 
-def remove_own(path: str, check: bool = False) -> bool:
-    """Remove a file that this collection wrote. Return whether there was one.
-
-    Raises:
-        OSError: it cannot be removed, or another program wrote it.
-    """
-    refuse_foreign(path)
-    return remove(path, check)
-
-
 def remove_others(directory: str, wanted: set[str], check: bool = False) -> list[str]:
     """Remove what is in a directory but not in `wanted`. Return the removed paths."""
     if os.path.islink(directory) or not os.path.isdir(directory):

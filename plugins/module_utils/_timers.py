@@ -100,7 +100,7 @@ def remove(names: Sequence[str], check: bool) -> list[str]:
         else:
             disable(f"{name}.timer")
         for kind in KINDS:
-            _files.remove_own(f"{UNITS}/{name}{kind}")
+            _files.remove(f"{UNITS}/{name}{kind}")
     if running:
         systemctl("daemon-reload")
     return found

@@ -96,7 +96,8 @@ def main() -> None:
         docker = _docker.switch_on(docker_json, check=True) if docker_json else None
         wrong = wrong_files(module)
         for path in module.params["absent"]:
-            if _files.remove_own(path, check):
+            _files.refuse_foreign(path)
+            if _files.remove(path, check):
                 removed.append(path)
                 diffs.append(_diff.of_lines(f"removed: {path}"))
         for path, (text, mode) in wrong.items():

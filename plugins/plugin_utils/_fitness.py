@@ -77,7 +77,7 @@ def foreign(host: str, variables: Mapping[str, Any], node: Mapping[str, Any], pa
 
     Files of engines at places that the variables do not name are left alone, and so are other SSH hooks by a removal.
     """
-    left = {*paths.possible, *node["other_hooks"]} - set([] if is_client(variables, node) else paths.wanted)
+    left = {*paths.possible} - {*([] if is_client(variables, node) else paths.wanted)} | {*node["other_hooks"]}
     advice = {
         variables["ssh_hook_passwd_file"]: "set ssh_hook_passwd_source to 'file' if the site provides this file, or "
         "name another in ssh_hook_passwd_file",
@@ -88,7 +88,7 @@ def foreign(host: str, variables: Mapping[str, Any], node: Mapping[str, Any], pa
         f"{path} on {host} was not written by this collection, which replaces and removes only its own files: "
         f"{advice.get(path, 'move it away')}."
         for path in node["foreign_files"]
-        if path not in left and path not in node["other_hooks"]
+        if path not in left
     ]
 
 
@@ -160,17 +160,13 @@ def _unwritable(
         variables["ssh_hook_passwd_file"].rpartition("/")[0]: "ssh_hook_passwd_file",
         variables["ssh_hook_dropbear_dir"].rpartition("/")[0]: "ssh_hook_dropbear_dir",
         variables["ssh_hook_prefix"]: "ssh_hook_prefix",
+        USR: "ssh_hook_python_packages_dir",
     }
     for path in node["unwritable"]:
         name = next((name for place, name in places.items() if f"{path}/".startswith(f"{place}/")), None)
-        if path != USR:
-            advice = f", or name another directory in {name}" if name else ""
+        advice = f", or name another directory in {name}" if name else ""
+        if path != USR or needs_packages:
             yield f"Root cannot create files in {path} on {host}: make it writable{advice}."
-        elif needs_packages:
-            yield (
-                f"{_and(variables['ssh_hook_packages'])} cannot be installed on {host}, since /usr is not writable: "
-                "put them into the node's image, or a directory with them into ssh_hook_python_packages_dir."
-            )
 
 
 def _engine_rules(

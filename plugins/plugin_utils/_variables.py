@@ -66,9 +66,7 @@ PORTS_OF_JOBS = range(20000, 30000)  # as in the hook
 SSHD = 22  # its port
 MAX_ADDRESSES = 10  # on which Dropbear can listen
 MOST_MINUTES = 7 * 24 * 60
-SYSTEM_DIRECTORIES = [
-    f"/{name}" for name in "bin boot dev etc home lib lib64 opt proc root run sbin sys tmp usr var".split()
-]
+SYSTEM_DIRECTORIES = "/bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /sys /tmp /usr /var".split()
 PORTS_OF_CLIENTS = range(32768, 61000)  # Linux's net.ipv4.ip_local_port_range unless it is set
 MAX_PYTHON_LENGTH = 100  # characters of an interpreter's path in a "#!" line
 

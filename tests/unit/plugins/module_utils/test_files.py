@@ -50,11 +50,11 @@ def test_another_programs_file_is_neither_replaced_nor_removed(tmp_path: Path, m
         with pytest.raises(OSError, match="this collection did not write it, and replaces and removes only its own"):
             files.update(str(path), MARK.encode(), check=check)
         with pytest.raises(OSError, match="this collection did not write it"):
-            files.remove_own(str(path), check)
+            files.refuse_foreign(str(path))
         assert path.read_text(encoding="utf-8") == "theirs"
     assert files.update(str(path), MARK.encode(), is_known=True)
     assert files.update(str(path), f"{MARK}more".encode())
-    assert (files.remove_own(str(path)), files.remove_own(str(path))) == (True, False)
+    files.refuse_foreign(str(path))
 
 
 def test_what_the_role_writes_is_recognised(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {},
         {"unwritable": ["/usr"], "python": {"packages": {"cryptography": None, "pyroute2": None}}},
-        "python3-cryptography and python3-pyroute2 cannot be installed on n1, since /usr is not writable: put them",
+        "Root cannot create files in /usr on n1: make it writable, or name another directory in ssh_hook_python",
     ),
     (
         {},
