@@ -207,6 +207,7 @@ def of_gpus(engine: str) -> Iterator[Container]:
 @pytest.mark.parametrize("engine", ["podman-crun", "rootless", "suite", "enroot"])
 def test_a_session_has_the_gpus_of_its_container(nothing_left: None, engine: str) -> None:
     with of_gpus(engine) as container:
+        wait_for(runs(container.init(), "sleep"), "the container's program")
         first = of_process(container.init())
         for is_login in (False, True):
             session = of_session(container, is_login=is_login)
