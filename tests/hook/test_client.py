@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, PORT, WORK, Container, Plain, Podman, Result, repeat_while, run, wait_for
+from containers import ALICE, PORT, WORK, Container, Plain, Podman, Result, children, repeat_while, run, wait_for
 from patience import within
 from programs import with_openssh
 from starter import Start
@@ -703,12 +703,18 @@ def test_name_of_a_domain(start: Start, tmp_path: Path, name: str) -> None:
 FIRST, LATE, NEVER = "127.0.9.1", "127.0.9.2", "127.0.9.3"
 
 
-def waiting(start: Start, seconds: str, image: str = "busybox", prepare: Callable[[Path], None] | None = None) -> Plain:
+def waiting(
+    start: Start,
+    seconds: str,
+    image: str = "busybox",
+    prepare: Callable[[Path], None] | None = None,
+    annotations: dict[str, str] | None = None,
+) -> Plain:
     container = start(
         "crun",
         image,
         settings={"LISTEN_ADDRESSES": FIRST},
-        annotations={"com.hooks.ssh.wait": seconds},
+        annotations={"com.hooks.ssh.wait": seconds, **(annotations or {})},
         prepare=named(prepare),
     )
     assert isinstance(container, Plain)
@@ -722,12 +728,29 @@ def started(container: Container, *arguments: str) -> Iterator[subprocess.Popen[
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         time.sleep(2)
         assert process.poll() is None
-        yield process
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                end(process)
 
 
 def result(process: subprocess.Popen[bytes]) -> Result:
     out, err = process.communicate(timeout=within(15))
     return Result(process.returncode, out, err)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a client that is still running."""
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGTERM)
+
+
+def assert_right_after_notice(process: subprocess.Popen[bytes], what: str) -> None:
+    """It may have said after three seconds what it waits for."""
+    found = result(process)
+    assert found._replace(err=b"") == RIGHT
+    assert found.err in (b"", f"ssh: waiting up to 60 s for {what}\r\n".encode())
 
 
 def test_peer_that_comes_late(start: Start) -> None:
@@ -736,7 +759,7 @@ def test_peer_that_comes_late(start: Start) -> None:
         time.sleep(1)
         start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE})
         came = time.monotonic()
-        assert result(process) == RIGHT
+        assert_right_after_notice(process, f"an answer from host {LATE} port {PORT}")
         assert time.monotonic() - came < 1 + within(5), "the longest pause between two attempts is 1 s"
     assert ssh(container, LATE, "echo right") == RIGHT
     before = time.monotonic()
@@ -750,7 +773,7 @@ def test_name_that_is_known_late(start: Start) -> None:
     with started(container, "newcomer", "echo right") as process:
         with container.path("/etc/hosts").open("a", encoding="ascii") as hosts:
             hosts.write(f"{LATE} newcomer\n")
-        assert result(process) == RIGHT
+        assert_right_after_notice(process, "an address of host newcomer")
 
 
 def test_peer_that_never_comes(start: Start) -> None:
@@ -763,6 +786,35 @@ def test_peer_that_never_comes(start: Start) -> None:
     refused = ssh(waiting_not(start), NEVER, "true")
     assert refused.status == 255
     assert b"Connection refused" in refused.err and b"tried for" not in refused.err
+
+
+@pytest.mark.parametrize("image", ["busybox", "debian"])
+def test_only_hosts_of_the_job_are_waited_for_long(start: Start, image: str) -> None:
+    """Others for ten seconds. After three, ssh says what it waits for."""
+    container = waiting(start, "300", image, annotations={"com.hooks.ssh.hosts": "node1,node2.site.example"})
+    with started(container, "node2", "true") as long, started(container, "-q", "nosuchhost", "true") as quiet:
+        began = time.monotonic()
+        other = ssh(container, "nosuchhost", "true")
+        assert 10 <= time.monotonic() - began < 11 + within(10)
+        notice, error = other.err.splitlines()
+        assert notice == b"ssh: waiting up to 10 s for an address of host nosuchhost, which is not a host of this job"
+        # The resolver may still be busy when the time is over.
+        assert error.startswith((b"ssh: Could not resolve hostname nosuchhost: ", b"ssh: connect to host nosuchhost "))
+        assert other.status == 255
+        assert b"waiting" not in result(quiet).err
+        assert long.poll() is None
+        end(long)
+        assert result(long).err == b"ssh: waiting up to 300 s for an address of host node2\r\n"
+
+
+def test_an_address_is_waited_for_long(start: Start) -> None:
+    """It may be that of a host of the job."""
+    container = waiting(start, "300", annotations={"com.hooks.ssh.hosts": "node1"})
+    with started(container, NEVER, "true") as process:
+        time.sleep(2)
+        end(process)
+        said = f"ssh: waiting up to 300 s for an answer from host {NEVER} port {PORT}\r\n"
+        assert result(process).err == said.encode()
 
 
 @pytest.mark.parametrize("image", ["busybox", "debian"])
