@@ -20,6 +20,7 @@ import tomllib
 PODMAN = "/usr/bin/podman"
 MOUNT_PROGRAM = "/usr/local/lib/sarus-suite/mount-program"
 SITE = "/etc/edf"
+SETTINGS = Path("/etc/sarus-suite")
 LEVELS = 10
 VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\})")
 DEFAULTS = {
@@ -139,19 +140,31 @@ def run(edf: dict[str, Any], base: str, name: str) -> list[str]:
     return ["run", *options, edf["image"], *FIRST_PROCESS]
 
 
+def settings() -> dict[str, Any]:
+    """Return the site's settings: of several files in the order of their names, the last one counts."""
+    found: dict[str, Any] = {"parallax_mp_uid": os.getuid(), "parallax_mp_gid": os.getgid(), "podman_module": "hpc"}
+    for file in sorted(SETTINGS.glob("*.conf")):
+        found.update(tomllib.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
 def podman(action: str, edf: dict[str, Any], base: str, name: str, store: str) -> None:
     """Become podman, with slurmd's variables and not the step's."""
-    own = {name: edf["annotations"].pop(name) for name in list(edf["annotations"]) if name.startswith("com.sarus.")}
+    own = settings()
+    prefix = "com.sarus."
+    for annotation in [each for each in edf["annotations"] if each.startswith(prefix)]:
+        own[annotation.removeprefix(prefix)] = edf["annotations"].pop(annotation)
     line = [PODMAN, "--root", f"{base}/graphroot", "--runroot", f"{base}/runroot"]
     if action == "run":
-        line += ["--module", own.get("com.sarus.podman_module", "hpc")]
+        line += ["--module", own["podman_module"]]
     line += ["--storage-opt", f"additionalimagestore={store}"]
     if action == "run":
         line += ["--storage-opt", f"mount_program={MOUNT_PROGRAM}", *run(edf, base, name)]
     else:
         line += ["image", "exists", edf["image"]]
     log = f"/tmp/mount-program-{os.getuid()}.log"
-    parallax = {"UID": str(os.getuid()), "GID": str(os.getgid()), "SQUASHFUSE_CMD": "squashfuse_ll", "LOGFILE": log}
+    owner = {name.upper(): str(own[f"parallax_mp_{name}"]) for name in ("uid", "gid")}
+    parallax = {**owner, "SQUASHFUSE_CMD": "squashfuse_ll", "LOGFILE": log}
     os.execve(PODMAN, line, {**os.environ, **{f"PARALLAX_MP_{name}": value for name, value in parallax.items()}})
 
 

@@ -1,5 +1,7 @@
 """Mounts a container's root file system by fuse-overlayfs, as parallax's mount program does, and watches its /etc.
 
+All files of the image belong to PARALLAX_MP_UID, a number in the container, as squashfuse has it with `uid=`.
+
 The watcher of parallax takes the first file that is deleted there for the container's end, and unmounts the image. This
 one appends the names of all to the log.
 """
@@ -8,11 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+FUSE_OVERLAYFS = "/usr/bin/fuse-overlayfs"
 IN_DELETE, IN_IGNORED = 0x200, 0x8000
 EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 
@@ -36,9 +41,18 @@ def watch(directory: str) -> None:
                     log.write(f"{name}\n")
 
 
+def mount_image(layers: re.Match[str]) -> str:
+    """Mount an image's layers below /tmp, with one owner; return the option that has this directory in their place."""
+    directory = tempfile.mkdtemp(prefix="lowerdir.")
+    owner = f"squash_to_uid={os.environ['PARALLAX_MP_UID']},squash_to_gid={os.environ['PARALLAX_MP_GID']}"
+    subprocess.run([FUSE_OVERLAYFS, "-o", f"{layers[0]},{owner}", directory], check=True)
+    return f"lowerdir={directory}"
+
+
 def main() -> int:
     """Return the exit status of fuse-overlayfs; leave the watcher behind."""
-    status = subprocess.run(["/usr/bin/fuse-overlayfs", *sys.argv[1:]], check=False).returncode
+    options = [re.sub("lowerdir=[^,]*", mount_image, option) for option in sys.argv[1:]]
+    status = subprocess.run([FUSE_OVERLAYFS, *options], check=False).returncode
     etc = f"{sys.argv[-1]}/etc"
     if status == 0 and Path(etc).is_dir() and os.fork() == 0:
         null = os.open(os.devnull, os.O_RDWR)
