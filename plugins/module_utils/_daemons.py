@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find the hook's daemons among a node's processes, as root, by the program file that a process runs.
 
-The hook's commands, which run as users, find daemons by what /proc shows to users: commands/daemons.py.
+A release of Dropbear stays as long as a process runs it, whatever entries say (the hook's node/inventory.py). So these
+are found by their program, which only root can install.
 """
 
 from __future__ import annotations
@@ -11,29 +12,30 @@ from __future__ import annotations
 import glob
 import os
 import pwd
-import re
 import stat
 
 from . import _dropbear, _files
 
 LISTENING = "0A"
-MAX_ARGUMENTS = 65536  # characters of a daemon's command line
 
 
-def listening_inodes(port: int) -> set[str]:
-    """Return the inodes of the sockets that listen on a TCP port, of both address families."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+def listening_sockets(pid: int | str) -> dict[str, int]:
+    """Return the ports of the TCP sockets that listen in the network of a process, of both address families.
+
+    The keys are the sockets' inodes.
+    """
+    found = {}
+    for table in (f"/proc/{pid}/net/tcp", f"/proc/{pid}/net/tcp6"):
         try:
             with open(table, encoding="ascii") as file:
                 rows = file.read().splitlines()[1:]
-        except FileNotFoundError:  # a kernel without IPv6
+        except OSError:  # a kernel without IPv6, or it has exited
             continue
         for row in rows:
             fields = row.split()
-            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return inodes
+            if fields[3] == LISTENING:
+                found[fields[9]] = int(fields[1].rpartition(":")[2], 16)
+    return found
 
 
 def processes() -> list[int]:
@@ -88,8 +90,9 @@ def servers(daemons: list[int]) -> list[dict[str, object]]:
     for pid, (parent, uid) in parents.items():
         if uid is None or parent in parents:
             continue
-        sessions = sum(other == pid for other, _uid in parents.values())
-        found.append({"pid": pid, "user": user_name(uid), "ports": ports_of(pid), "sessions": sessions})
+        children = [child for child, (other, _uid) in parents.items() if other == pid]
+        ports = ports_of([pid, *children])
+        found.append({"pid": pid, "user": user_name(uid), "ports": ports, "sessions": len(children)})
     return found
 
 
@@ -111,15 +114,10 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def ports_of(pid: int) -> list[int]:
-    """Return the ports in a daemon's command line. Its user can change the command line."""
-    try:
-        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read(MAX_ARGUMENTS).split("\0")
-    except OSError:
-        return []
-    places = [re.fullmatch(r"(?:.*:)?([0-9]{1,5})", word) for option, word in zip(words, words[1:]) if option == "-p"]
-    return sorted({int(place[1]) for place in places if place})
+def ports_of(pids: list[int]) -> list[int]:
+    """Return the ports on which processes of one network listen, whatever their command lines say."""
+    held = {inode for pid in pids for inode in socket_inodes(pid)}
+    return sorted({port for inode, port in listening_sockets(pids[0]).items() if inode in held})
 
 
 def was_ours(status: os.stat_result, devices: set[int]) -> bool:
@@ -134,7 +132,7 @@ def was_ours(status: os.stat_result, devices: set[int]) -> bool:
 
 def port_holders(port: int, daemons: list[int]) -> list[str]:
     """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
-    wanted = listening_inodes(port)
+    wanted = {inode for inode, number in listening_sockets("self").items() if number == port}
     holders = []
     for pid in processes() if wanted else []:
         held = wanted & socket_inodes(pid)

@@ -287,7 +287,7 @@ def public_keys(data: bytes) -> None:
 
 def daemon_record(data: bytes) -> None:
     """The record of a daemon."""
-    it = accepted(record._parse, os.fsdecode(data))
+    it = accepted(record.parse, os.fsdecode(data))
     if it is not None:
         assert 2 <= it.pid < 2**31
         assert all(0 <= it.numbers[name] <= MAX_ID for name in ("uid", "gid"))

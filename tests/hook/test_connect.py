@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +37,6 @@ from starter import Start
 HOME = Path("/home/alice")
 CLIENT = HOME / ".oci-hooks/ssh/client"
 NODE = "node002"  # the bed's own sshd stands for it
-BUSY = 5.0  # seconds that a busy machine takes for what nobody holds up
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,18 +107,15 @@ def test_rootful_container_with_a_network_of_its_own(start: Start, engine: str) 
 
 
 def test_processes_that_do_not_answer(start: Start) -> None:
-    """Three that could be daemons: a read of their command lines hangs."""
+    """Three that could be daemons, by their name: a read of their command lines hangs. Nobody reads them."""
     start("rootless", **where("it"))
     with held(Path("/"), NO_MEMORY):
-        begin = time.monotonic()
         result = ssh(f"{NODE}.container", SAY)
         assert_lands(result, "it")
         told = run(as_user(ALICE, LAUNCHER, "status", "--json")).checked()
         doctor = run_in_time(as_user(ALICE, LAUNCHER, "doctor"))
-        assert time.monotonic() - begin < 3 * (5 + within(BUSY))
     for said in (result.err, told.err, doctor.err):
-        (warning,) = [line for line in said.decode().splitlines() if "cannot read the memory" in line]
-        assert len(warning.rpartition(": ")[2].split(", ")) == 3, warning
+        assert b"cannot read the memory" not in said
     (found,) = json.loads(told.out)["containers"]
     assert found["port"] == 15263
     assert "containers with an SSH daemon: 1, all respond" in doctor.text

@@ -81,9 +81,9 @@ def test_a_user_has_a_bounded_directory_for_doors_while_she_has_jobs(recorded: C
     assert door.exists()  # it is the same
     status, system = slurmd.DOORS.stat(), os.statvfs(slurmd.DOORS)
     assert (status.st_uid, status.st_mode & 0o777) == (ALICE, 0o700)
-    assert (system.f_blocks * system.f_frsize, system.f_files) == (16384, 1024)
+    assert (system.f_blocks * system.f_frsize, system.f_files) == (1 << 20, 1024)
     assert system.f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC) == os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC
-    assert b"No space left" in run(as_user(ALICE, "sh", "-c", f"head -c 1M /dev/zero >{slurmd.DOORS}/file")).err
+    assert b"No space left" in run(as_user(ALICE, "sh", "-c", f"head -c 2M /dev/zero >{slurmd.DOORS}/file")).err
     assert b"No space left" in run(as_user(ALICE, "sh", "-c", f"cd {slurmd.DOORS} && touch $(seq 1024)")).err
     assert run(as_user(BOB, "ls", str(slurmd.DOORS))).status != 0
     assert run(as_user(ALICE, "ls", str(slurmd.DOORS.parent))).status != 0

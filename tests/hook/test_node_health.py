@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from containers import ALICE, COPIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
+from containers import ALICE, BOB, COPIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
 from patience import within
 from recorded import age
 from refusals import assert_one_line
@@ -205,6 +207,58 @@ def test_daemons_are_counted(start: Start, file: Path, engine: str) -> None:
     assert container.ssh("true").status == 0
     assert metrics(file, *as_the_unit())["daemons"] == 1
     assert metrics(file)["daemons"] == 1
+
+
+# Runs a command; prints its processor time in seconds, and the most memory of it and its children in kilobytes.
+MEASURED = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, capture_output=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+out = [data.decode(errors="replace") for data in (done.stdout, done.stderr)]
+print(json.dumps([done.returncode, out, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
+# Becomes NUMBER processes that are named as a daemon is, each with the command line that this one has.
+CROWD = """
+import ctypes, os, sys, time
+for _process in range(int(sys.argv[1]) - 1):
+    if os.fork() == 0:
+        break
+ctypes.CDLL(None).prctl(15, b"dropbear")
+if os.getppid() != int(sys.argv[2]):
+    time.sleep(1000)
+print("ready", flush=True)
+time.sleep(1000)
+"""
+SERVER = "/opt/oci-hooks/ssh/dropbear/bin/dropbear"
+
+
+def test_processes_that_are_called_as_a_daemon(start: Start, file: Path) -> None:
+    """Whatever other users run, and whatever its image runs, neither a user's connect nor root's sweep reads it."""
+    start("rootless")
+    crowds = [crowd(BOB, 1000), crowd(ALICE, 1000), *(crowd(BOB, 1, 8 * ("x" * 120_000,)) for _process in range(40))]
+    try:
+        for process in crowds:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        connect = as_user(ALICE, LAUNCHER, "connect", "localhost")
+        for command, seconds, megabytes in ((connect, 0.5, 30), ([LAUNCHER, "sweep", "--metrics", file], 10, 64)):
+            done = run(["python3", "-c", MEASURED, *command]).checked()
+            status, said, used, memory = json.loads(done.text)
+            assert (status, said[1]) == (0, ""), said
+            assert used < seconds, "the memory of a process was read: too much time"
+            assert memory < megabytes << 10, "the memory of a process was read: too much memory"
+    finally:
+        for process in crowds:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert re.search(r"^ssh_hook_daemons 1$", file.read_text(encoding="ascii"), re.MULTILINE)
+
+
+def crowd(user: int, number: int, words: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    """Start `number` processes of `user` with `words` at the end of their command lines, in a group of their own."""
+    script = f'exec -a {SERVER} python3 -c "$0" {number} $PPID "$@"'
+    command = as_user(user, "bash", "-c", script, CROWD, *words)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
 
 
 def test_failures_are_counted_once_by_their_kind(start: Start, file: Path) -> None:

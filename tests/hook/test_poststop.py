@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from containers import (
     ALICE,
+    BOB,
     COPIES,
     DOORS,
+    ENTRIES,
     PORT,
     RECORD,
     Container,
@@ -69,13 +71,28 @@ def test_record_says_what_runs(start: Start) -> None:
     lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
     expected = {name: str(value) for name, value in record_of(container).items()}
     name = "-".join(expected[part] for part in ("pid", "start_time", "pid_namespace"))
-    assert lines == {**expected, "door": f"{DOORS}/{name}"}
-    copy = Path(lines["copy"])
+    network = os.stat(f"/proc/{container.init()}/ns/net").st_ino
+    described = {"id": container.name, "ports": "15263", "network": str(network), "owner": str(ALICE)}
+    empty = dict.fromkeys(("engine", "name", "job", "step", "task", "leader", "cluster"), "")
+    assert lines == {
+        **expected,
+        "door": f"{DOORS}/{name}",
+        "entry": f"{ENTRIES}/{ALICE}/0",
+        **empty,
+        **described,
+    }
+    copy, entry = Path(lines["copy"]), Path(lines["entry"])
     assert copy.read_bytes() == path.read_bytes()
     assert (copy.stat().st_uid, copy.stat().st_mode & 0o7777) == (0, 0o600)
     assert copy.parent.stat().st_mode & 0o7777 == 0o700
+    for user, is_shown in ((ALICE, True), (BOB, False)):
+        shown = run(as_user(user, "cat", str(entry)))
+        assert (f"\nowner={ALICE}\n".encode() in shown.out) == is_shown, f"what {user} reads of the entry"
+        assert run(as_user(user, "ls", str(entry.parent))).status != 0
+        assert run(as_user(user, "sh", "-c", f": >>{entry}")).status != 0
     container.stop().checked()
     assert not copy.exists()
+    assert not entry.exists()
 
 
 def test_this_test_would_notice_a_kill(bundle: Path) -> None:

@@ -28,6 +28,8 @@ PORT = 15263
 RECORD = "ssh_hook.daemon"
 COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's containers
 ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
+ENTRIES = Path("/run/ocihooks-ssh/entries")  # of root's containers, for their users
+ALICES_ENTRIES = Path("/tmp/ocihooks-ssh-2001/daemons")
 DOORS = Path("/run/ocihooks-ssh/doors")  # of root's containers
 ALICES_DOORS = Path("/run/user/2001/ocihooks-ssh/doors")
 RUNC_BUSY = re.compile(rb"could not ensure we are a cloned binary: Device or resource busy")
@@ -700,6 +702,20 @@ def running(*command: str, proc: str | Path = "/proc") -> set[str]:
     return found
 
 
+def kept_records() -> list[Path]:
+    """The entries of this bed's daemons outside of bundles; beds share /tmp, and have pid namespaces of their own."""
+    own = f"\npid_namespace={os.stat('/proc/self/ns/pid').st_ino}\n"
+    in_temporary = [path for path in ALICES_ENTRIES.glob("*") if own in _text(path)]
+    return [*COPIES.glob("*"), *ALICES_COPIES.glob("*"), *in_temporary]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""  # another bed's, which has ended
+
+
 def records() -> set[str]:
     """The hook's records, of daemons that run and of others; they are in no container's root file system."""
     places = [
@@ -707,7 +723,7 @@ def records() -> set[str]:
         Path("/home/alice/.local/share/containers/storage/overlay-containers"),
         WORK,
     ]
-    copies = {str(path) for directory in (COPIES, ALICES_COPIES) for path in directory.glob("*")}
+    copies = {str(path) for path in kept_records()}
     found = set()
     for place in places:
         for directory, names, files in os.walk(place):
@@ -730,4 +746,5 @@ def traces() -> set[str]:
         *(f"record {path}" for path in records()),
         *(f"mount {line}" for line in mounts()),
         *(f"door {path}" for directory in (DOORS, ALICES_DOORS) for path in directory.glob("*")),
+        *(f"entry {path}" for path in ENTRIES.glob("*/[0-9]*")),
     }

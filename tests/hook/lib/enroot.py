@@ -22,6 +22,7 @@ from containers import (
     Container,
     Result,
     as_user,
+    kept_records,
     new_name,
     run,
     wait_for,
@@ -200,8 +201,8 @@ class Enroot(Container):
         self._errors.close()
         for door in self._doors:
             wait_for(partial(_is_left, door), "end of the daemon")
-        for door in filter(_is_left, ALICES_DOORS.glob("*")):
-            door.unlink()  # as alice's next start does
+        for left in filter(_is_left, [*ALICES_DOORS.glob("*"), *kept_records()]):
+            left.unlink()  # as alice's next start does
         for _attempt in range(100):  # the daemon is about to end
             shutil.rmtree(self._directory, ignore_errors=True)
             if not self._directory.exists():
@@ -214,9 +215,9 @@ def _daemon_of(door: Path) -> int:
     return int(door.name.partition("-")[0])
 
 
-def _is_left(door: Path) -> bool:
-    """Tell whether its daemon has ended."""
-    return not Path("/proc", str(_daemon_of(door))).exists()
+def _is_left(path: Path) -> bool:
+    """Tell whether the daemon of a door or an entry has ended."""
+    return not Path("/proc", str(_daemon_of(path))).exists()
 
 
 def _user_namespace(pid: int) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from containers import ALICE, ALICES_COPIES, COPIES, RECORD
+from containers import ALICE, RECORD, kept_records
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
@@ -51,5 +51,5 @@ def write_record(directory: Path, values: Mapping[str, object], name: str = RECO
 
 def age(*paths: Path) -> None:
     """Make files, or else all copies of records, as old as what a sweep looks at."""
-    for path in paths or [*COPIES.glob("*"), *ALICES_COPIES.glob("*")]:
+    for path in paths or kept_records():
         os.utime(path, (time.time() - 120,) * 2, follow_symlinks=False)

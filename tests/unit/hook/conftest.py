@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 from patience import within
 from ssh_hook import log
-from ssh_hook.commands import daemons, doctor, prolog, wait, why_job
+from ssh_hook.commands import bounded_output, doctor, prolog, wait, why_job
 from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, syscalls
-from ssh_hook.node import job_doors
+from ssh_hook.node import inventory, job_doors, monitor
 from ssh_hook.start import supervisor
 from ssh_hook.stop import lost_jobs, rules
 
 AMPLE = 60.0  # seconds
 LIMITS = (
-    (daemons, "_TIMEOUT"),
+    (inventory, "_TIMEOUT"),
+    (monitor, "_TIMEOUT"),
     (disposable_process, "_REAP_TIMEOUT"),
     (doctor, "DEADLINE"),
     (job_doors, "_TIMEOUT"),
@@ -34,7 +35,7 @@ LIMITS = (
     (wait, "_ATTEMPT"),
     (wait, "_MIN_ANSWER"),
     (why_job, "DEADLINE"),
-    (why_job, "_REAP_TIMEOUT"),
+    (bounded_output, "_REAP_TIMEOUT"),
     (writer, "_LOCK_SECONDS"),
 )
 

@@ -243,22 +243,22 @@ def test_a_record_is_read_as_it_was_written(path: bytes, pid: int, uid: int, gid
         bundle = os.open(name, os.O_RDONLY)
         try:
             init = Process(os.getpid())
+            description = {**dict.fromkeys(record.DESCRIPTION, "="), "owner": str(uid)}
             written = record.record_of(
-                identity, 2**32 - 1, init, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies", pidfile
+                identity, 2**32 - 1, init, Identity(uid, gid), pidfile, name, pidfile, description
             )
             init.close()
             record.write(written, bundle)
-            found = [record.read(bundle), record.read(bundle, written.texts["copy"])]
+            found = [record.read(bundle), record.parse(os.fsdecode(written.data()))]
             record.remove(bundle, written)
-            assert os.listdir(bundle) == ["state"]
-            assert os.listdir(f"{name}/state/copies") == []
+            assert os.listdir(bundle) == []
         finally:
             os.close(bundle)
     for there in found:
         assert there is not None
         assert (there.numbers, there.texts, there.pidfile_host) == (written.numbers, written.texts, pidfile)
     assert (written.bundle, written.numbers["init_pid"], written.numbers["uid"]) == (
-        os.path.realpath(name),
+        name,
         os.getpid(),
         uid,
     )

@@ -24,15 +24,17 @@ from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookE
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
 from ..log import WARNING, log
+from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.host_list import is_host
 from ..oci.settings import NO_PORT
-from .daemons import LOOPBACK, Daemon, find_daemons
+from .bounded_output import TooLongError, output
 from .hosts import SRUN, SSH, SUFFIX, add_way, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever its name
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _POLL = 0.05  # seconds
 _SCHEDULER = 20.0  # seconds for an answer from the scheduler
+_MAX_TASKS = 1 << 24  # bytes of it: a line for each array task
 _STEP_START = 60.0  # seconds until a step's first byte: srun may wait for the scheduler forever
 _STEP_END = 20.0  # seconds for srun to end a step
 _UNKNOWN_JOB = "Invalid job id"  # squeue's message
@@ -175,20 +177,18 @@ def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
     """
     command = ["squeue", "--noheader", "--jobs", job, "--format", "%A %i %T %N"]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        stdout, stderr, status = output(command, time.monotonic() + timeout, _MAX_TASKS)
     except FileNotFoundError:
         return []
-    except (OSError, subprocess.TimeoutExpired) as error:
-        kind = NotYetError if isinstance(error, subprocess.TimeoutExpired) else HookError
+    except (OSError, TooLongError) as error:
+        kind = NotYetError if isinstance(error, TimeoutError) else HookError
         raise kind(SYSTEM, f"Slurm did not report where job {job} runs (squeue): {advice}") from None
-    if done.returncode != 0:
-        said = printable((done.stderr.strip().splitlines() or ["squeue failed"])[-1])
+    if status != 0:
+        said = printable((stderr.strip().splitlines() or ["squeue failed"])[-1])
         if _UNKNOWN_JOB in said:
             raise HookError(NO_CONTAINER, f"Slurm has no job {job}: {said}")
         raise NotYetError(SYSTEM, f"Slurm did not report where job {job} runs ({said}): {advice}")
-    lines = map(str.split, done.stdout.splitlines())
+    lines = map(str.split, stdout.splitlines())
     tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
     if not tasks:
         raise HookError(NO_CONTAINER, f"job {job} has ended: see sacct --jobs {job}")
@@ -358,9 +358,9 @@ def _describe(daemon: Daemon) -> str:
 
 def _open(daemon: Daemon) -> socket.socket:
     """Connect to the daemon's door or, if there is none, its port. Raises HookError."""
-    if daemon.doors:
+    if daemon.door:
         try:
-            return _open_door(daemon)
+            return _open_door(daemon.door)
         except FileNotFoundError:
             gone = "the door of your container (a socket on the node) is gone: a logout or the end of a job removes it"
         except OSError as error:
@@ -377,26 +377,18 @@ def _open(daemon: Daemon) -> socket.socket:
     return _open_port(daemon)
 
 
-def _open_door(daemon: Daemon) -> socket.socket:
-    """Connect to the Unix socket on which the daemon accepts its user without a key.
-
-    Raises OSError: FileNotFoundError if there is no door.
-    """
+def _open_door(path: str) -> socket.socket:
+    """Connect to the Unix socket on which a daemon accepts its user without a key. Raises OSError."""
     # Through a Unix socket a process in the container can get a pidfd of this process (SO_PEERPIDFD) and, if it may
     # trace it, steal its descriptors (pidfd_getfd).
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    failed: OSError = FileNotFoundError()
-    for path in daemon.doors:
-        peer = socket.socket(socket.AF_UNIX)
-        try:
-            _connect(peer, path)
-            return peer
-        except FileNotFoundError:
-            peer.close()
-        except OSError as error:
-            peer.close()
-            failed = error
-    raise failed
+    peer = socket.socket(socket.AF_UNIX)
+    try:
+        _connect(peer, path)
+    except OSError:
+        peer.close()
+        raise
+    return peer
 
 
 def _connect(peer: socket.socket, path: str) -> None:

@@ -21,12 +21,12 @@ from ..linux import syscalls
 from ..linux.identity import Identity
 from ..log import one_line
 from ..node.engine import runtime_directory
+from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
 from ..start.port import NO_SUCH_ADDRESS, describe_holder
 from ..start.server import Programs, require_undumpable
 from . import hook_files
 from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Result, as_json, read_text, within_deadline
-from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
 from .scheduler import containers_port
@@ -280,7 +280,7 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
                 f"{called} refuses every key, since others can write to ~/.ssh in it: run chmod go-w ~/.ssh there"
             )
         if not daemon.places:
-            if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
+            if daemon.door and not _answers_at_door(daemon.door):
                 problems.append(
                     f"{called} has no port, and does not respond at its door (a socket on the node): it may be paused "
                     "or at its limits; if a logout or the end of a job has removed the door, start the container again"
@@ -298,7 +298,7 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
             )
     if problems or warnings:
         return PROBLEM if problems else WARNING, "; ".join(problems + warnings)
-    closed = sum(not daemon.places and not daemon.doors for daemon in daemons)
+    closed = sum(not daemon.places and not daemon.door for daemon in daemons)
     if closed:
         return OK, (
             f"containers with an SSH daemon: {len(daemons)}; not checked: {closed}, which belong to other users and "

@@ -15,12 +15,15 @@ import time
 from pathlib import Path
 
 from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, kind_of_os
-from ..linux.fast_stdlib import closing, read_all
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, read_all
 from ..linux.files import is_own
 from ..node import last_messages
-from .daemons import find_daemons
+from ..node.inventory import find_daemons
 from .error_catalogue import CATALOGUE
 from .public_file import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_VALUE = 1 << 53  # the largest count in a float64
@@ -64,9 +67,7 @@ class Metrics:
         """Return the file's content, with the numbers of running daemons and sessions."""
         failures = [f'{_FAILURES}{{kind="{kind}"}} {number}' for kind, number in self.failures.items()]
         lines = [
-            *_family(
-                "ssh_hook_daemons", "gauge", "Running SSH daemons of containers, found by the names of processes."
-            ),
+            *_family("ssh_hook_daemons", "gauge", "Running SSH daemons of containers."),
             f"ssh_hook_daemons {daemons}",
             *_family("ssh_hook_sessions", "gauge", "Connections that these daemons serve."),
             f"ssh_hook_sessions {sessions}",
@@ -93,8 +94,11 @@ class Metrics:
         return "\n".join(lines)
 
 
-def update(path: str, collected: int, errors: int) -> None:
-    """Update the file `path` with the current numbers and the results of one sweep. Raises HookError."""
+def update(path: str, collected: int, errors: int, skipped: Iterable[int] = ()) -> None:
+    """Update the file `path` with the current numbers and the results of one sweep. Raises HookError.
+
+    `skipped` are the uids of users whose own containers are not counted (inventory.py).
+    """
     directory, name = os.path.split(path)
     try:
         with closing(_open_own(directory or ".")) as place:
@@ -102,8 +106,8 @@ def update(path: str, collected: int, errors: int) -> None:
             metrics.collected += collected
             metrics.errors += errors
             metrics.count_failures(int(time.time()))
-            daemons = find_daemons()
-            text = metrics.text(len(daemons), sum(daemon.sessions for daemon in daemons))
+            daemons = find_daemons(skipped)
+            text = metrics.text(len(daemons), sum(daemon.sessions() for daemon in daemons))
             replace(path, place, text.encode())  # its temporary name has no suffix that node_exporter reads
     except OSError as error:
         raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None

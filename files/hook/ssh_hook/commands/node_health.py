@@ -17,7 +17,7 @@ from ..linux.ownership import only_user_can_change
 from ..linux.resolution import File, UnreachableError, resolve
 from ..log import one_line
 from ..node import last_messages
-from ..node.engine import directory_of_copies
+from ..node.entries import ROOT_COPIES
 from ..oci.settings import Settings
 from ..start.server import Programs, require_undumpable
 from . import checks
@@ -100,7 +100,7 @@ def _check_engine(_values: dict[str, str]) -> Result:
 
 def _check_records(_values: dict[str, str]) -> Result:
     """Check the hook's directories of records. The first start on a node creates them."""
-    for path in (directory_of_copies(0), f"{last_messages.ROOT_PLACE}/{last_messages.DIRECTORY}"):
+    for path in (ROOT_COPIES, f"{last_messages.ROOT_PLACE}/{last_messages.DIRECTORY}"):
         for place in (os.path.dirname(path), path):
             try:
                 status = os.lstat(place)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import time
 from argparse import ArgumentParser, Namespace
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,8 @@ from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..keys.store import KeySet
 from ..log import ERROR, PREFIX, WARNING, log
-from .daemons import Daemon, find_daemons
+from ..node.inventory import Daemon, find_daemons
+from .bounded_output import TooLongError, output
 from .hosts import SSH, expand, launcher
 from .keygen import caller, is_root_without_keys
 from .unserved import find_running, unserved
@@ -27,6 +27,7 @@ DEADLINE = 30  # seconds for one host's answer
 _LOGINS, _MAX_LOGINS = 10.0, 8  # seconds for all logins on one host
 _MAX_PARALLEL = 32  # hosts
 _MAX_WARNINGS = 8  # of one host
+_MAX_ANSWER = 1 << 20  # bytes of one host: some thousand containers
 _MAX_NUMBER = 2**40  # numbers include seconds since the epoch
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
@@ -153,7 +154,7 @@ def _as_json(daemon: Daemon, problems: dict[int, str]) -> dict[str, Any]:
         "port": daemon.port,
         "addresses": [address for address, _port in daemon.places if address],
         "since": daemon.since,
-        "sessions": daemon.sessions,
+        "sessions": daemon.sessions(),
         "network": "own" if daemon.has_own_network else "node",
         "engine": daemon.engine,
         "id": daemon.id,
@@ -184,26 +185,20 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
     """Return the status of `host`, or an error. Repeats the warnings of the command there."""
     command = [*SSH, "-oBatchMode=yes", f"-oConnectTimeout={DEADLINE}", "--", host, program]
     try:
-        done = subprocess.run(
-            [*command, "status", "--json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=DEADLINE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        stdout, stderr, exit_status = output([*command, "status", "--json"], time.monotonic() + DEADLINE, _MAX_ANSWER)
+    except TimeoutError:
         return f"no answer within {DEADLINE} s"
+    except TooLongError:
+        return f"its output is longer than {_MAX_ANSWER} bytes"
     except OSError as error:
         raise HookError(SYSTEM, f"cannot run ssh to query the other nodes: {error.strerror}") from None
     try:
-        answer = _checked(json.loads(done.stdout))
+        answer = _checked(json.loads(stdout))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said = done.stderr.strip().splitlines()
-        return printable(said[-1]) if said else f"ssh exited with status {done.returncode}"
+        said = stderr.strip().splitlines()
+        return printable(said[-1]) if said else f"ssh exited with status {exit_status}"
     warning = f"{PREFIX}warning: "
-    for line in [line for line in done.stderr.splitlines() if line.startswith(warning)][:_MAX_WARNINGS]:
+    for line in [line for line in stderr.splitlines() if line.startswith(warning)][:_MAX_WARNINGS]:
         log(WARNING, f"{host}: {line[len(warning) :]}")
     return answer
 

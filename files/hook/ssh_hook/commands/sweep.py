@@ -12,10 +12,11 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HOME_HANGS, LateError
 from ..linux.syscalls import set_name
 from ..log import ERROR, log
+from ..node import entries
 from ..node.door_collection import collect_doors
-from ..node.engine import Engine, directory_of_copies
+from ..node.engine import Engine
 from ..stop.lost_jobs import remove_lost_jobs
-from ..stop.sweep import NAME, is_held_up, sweep
+from ..stop.sweep import NAME, is_held_up, sweep, sweep_entries_of_users, users_of_left_processes
 
 DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
 Root cleans up after all rootful containers, and a user after their own. A timer runs this."""
@@ -39,14 +40,19 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """
     set_name(NAME)
     host_uid = Engine().host_uid
-    collected, failures = sweep(directory_of_copies(host_uid))
+    collected = failures = 0
+    for path in entries.directories(host_uid):
+        some, failed = sweep(path)
+        collected, failures = collected + some, failures + failed
+    if host_uid == 0:
+        sweep_entries_of_users()
     if not is_held_up():
         failures += collect_doors(host_uid, ERROR)
     if arguments.metrics is not None and not is_held_up():
         from . import metrics  # here: most sweeps need no metrics
 
         try:
-            metrics.update(arguments.metrics, collected, failures)
+            metrics.update(arguments.metrics, collected, failures, users_of_left_processes())
         except LateError as error:
             log(ERROR, str(error), error.kind)
             failures += 1

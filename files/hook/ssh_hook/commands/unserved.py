@@ -23,10 +23,11 @@ from ..linux import disposable_process
 from ..linux.fast_stdlib import closing, fsdecode, read_all, read_file
 from ..linux.process import all_processes
 from ..log import WARNING, log
+from ..node.inventory import Daemon
+from ..node.monitor import CONMON, container_of
 from ..oci.annotations import ENABLED, distance, nearest
 from ..oci.json_reader import read_document
 from ..oci.oci_config import parse_config
-from .daemons import CONMON, Daemon, container_of_conmon, uid_of
 from .hosts import launcher
 
 DEVICE = "ocihooks.org/ssh=on"
@@ -138,7 +139,7 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
                 f"checked only some of your podman containers: the time limit of {_TIMEOUT:.0f} s was reached"
             )
             break
-        identity, name, bundle = container_of_conmon(arguments)
+        identity, name, bundle = container_of(arguments)
         if not (identity and bundle):
             continue
         try:
@@ -163,22 +164,22 @@ def _monitors() -> Iterator[tuple[int, list[str]]]:
     Those of a podman inside a container are omitted: they have a pid namespace of their own, and bundles that are not
     on the node.
     """
-    depth = _depth(read_file("/proc/self/status"))
+    depth = len(_field(fsdecode(read_file("/proc/self/status")), "NSpid:"))
     for process in all_processes():
         try:
             if fsdecode(process.read("comm")).strip() != CONMON:
                 continue
-            status = process.read("status")
-            if uid_of(fsdecode(status)) == os.getuid() and _depth(status) == depth:
+            status = fsdecode(process.read("status"))
+            if _field(status, "Uid:")[:1] == [str(os.getuid())] and len(_field(status, "NSpid:")) == depth:
                 with closing(process.open("cmdline", os.O_RDONLY)) as file:
                     yield process.start_time(), fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
         except (OSError, ValueError):
             continue  # it has exited
 
 
-def _depth(status: bytes) -> int:
-    """Return the number of nested pid namespaces that a process is in, from its /proc/PID/status."""
-    return len(status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split())
+def _field(status: str, name: str) -> list[str]:
+    """Return the words of a line of /proc/PID/status."""
+    return next((line.split()[1:] for line in status.split("\n") if line.startswith(name)), [])
 
 
 def _read_config(bundle: str) -> dict[str, Any]:

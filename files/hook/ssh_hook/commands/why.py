@@ -12,8 +12,8 @@ from pathlib import Path
 from ..errors import SYSTEM, HookError, shorten
 from ..log import WARNING, log, one_line
 from ..node import last_messages
+from ..node.inventory import find_daemons
 from ..node.last_messages import SavedMessages
-from .daemons import find_daemons
 from .error_catalogue import CATALOGUE, plain
 from .unserved import Running, find_running, unserved
 

@@ -7,25 +7,20 @@ A job whose container failed has often ended when its user asks. So Slurm is als
 from __future__ import annotations
 
 import json
-import os
 import re
-import selectors
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, SYSTEM, HookError, printable, shorten
 from ..log import ERROR, NAMES, PREFIX, log, one_line
+from .bounded_output import MIN_TIMEOUT, Output, TooLongError, output
 from .error_catalogue import CATALOGUE
 from .hosts import SSH, expand, launcher
 from .why import describe_messages
 
 DEADLINE = 10.0  # seconds for all answers
 _MAX_PARALLEL = 64  # hosts
-_MIN_TIMEOUT = 0.2  # seconds that a host is given at least
-_REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, e.g. on a file system, is left behind
-_CHUNK = 1 << 16  # bytes
 _MAX_ANSWER = 1 << 20  # bytes per host: messages are few and short
 _MAX_NODES = 1 << 24  # bytes from Slurm: a line for each array task
 _JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
@@ -38,11 +33,6 @@ _SOURCES = (
 )
 
 Message = tuple[str, str, str]  # level, kind, text
-Output = tuple[str, str, int]  # standard output, standard error, status
-
-
-class _TooLongError(Exception):
-    """A command's output exceeds the limit."""
 
 
 def run(text: str, as_json: bool) -> int:
@@ -94,12 +84,12 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
     for source in _SOURCES:
         try:
             now = time.monotonic()
-            lines, _stderr, _status = _output(
-                [*source, f"--jobs={job}"], now + max(_MIN_TIMEOUT, (deadline - now) / 2), _MAX_NODES
+            lines, _stderr, _status = output(
+                [*source, f"--jobs={job}"], now + max(MIN_TIMEOUT, (deadline - now) / 2), _MAX_NODES
             )
         except FileNotFoundError:
             continue
-        except (OSError, _TooLongError):
+        except (OSError, TooLongError):
             is_there = True
             continue
         is_there = True
@@ -121,59 +111,17 @@ def _ask(host: str, deadline: float, program: str) -> Output | str:
     """Return the output of ssh to `host`, or an error."""
     late = f"no answer within {DEADLINE:.0f} s"
     left = deadline - time.monotonic()
-    if left < _MIN_TIMEOUT:
+    if left < MIN_TIMEOUT:
         return late
     command = [*SSH, "-oBatchMode=yes", "--", host, program, "why", "--json"]
     try:
-        return _output(command, deadline, _MAX_ANSWER)
+        return output(command, deadline, _MAX_ANSWER)
     except TimeoutError:
         return late
-    except _TooLongError:
+    except TooLongError:
         return f"its output is longer than {_MAX_ANSWER} bytes"
     except OSError as error:
         return f"cannot run ssh: {error.strerror}"
-
-
-def _output(command: list[str], deadline: float, limit: int) -> Output:
-    """Run `command` until `deadline` (monotonic). Raises OSError, TimeoutError, and _TooLongError."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-    )
-    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
-    try:
-        stdout, stderr = _read([pipe.fileno() for pipe in pipes], deadline, limit)
-        status = process.wait(max(_MIN_TIMEOUT, deadline - time.monotonic()))
-        return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"), status
-    except subprocess.TimeoutExpired:
-        raise TimeoutError from None
-    finally:
-        for pipe in pipes:
-            pipe.close()
-        process.kill()
-        try:
-            process.wait(_REAP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            pass
-
-
-def _read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray]:
-    """Read each to its end. Raises TimeoutError, and _TooLongError for more than `limit` bytes in total."""
-    found = [bytearray() for _descriptor in descriptors]
-    with selectors.DefaultSelector() as selector:
-        for data, descriptor in zip(found, descriptors):
-            selector.register(descriptor, selectors.EVENT_READ, data)
-        while selector.get_map():
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
-            for key, _events in ready:
-                more = os.read(key.fd, _CHUNK)
-                key.data.extend(more)
-                if not more:
-                    selector.unregister(key.fd)
-            if sum(map(len, found)) > limit:
-                raise _TooLongError
-    return found
 
 
 def _answer(output: Output, jobs: set[str]) -> tuple[Message, ...] | str:

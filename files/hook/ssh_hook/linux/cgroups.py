@@ -22,6 +22,7 @@ class Cgroups:
     Attributes:
         job: the scheduler's job and step (see `job_and_step`) of the process, or else of the hook, which an engine in
             the job calls.
+        lines: those of the process's /proc/PID/cgroup.
     """
 
     def __init__(self, process: int, rootless: bool, may_stay_out: bool = False) -> None:
@@ -36,6 +37,7 @@ class Cgroups:
         except (FileNotFoundError, ProcessLookupError):
             raise ContainerEndedError() from None
         theirs = [line.split(":", 2) for line in lines if line not in ours]
+        self.lines = lines
         self.job = job_and_step(lines)
         if not self.job[0]:
             self.job = job_and_step(ours)

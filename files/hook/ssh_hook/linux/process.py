@@ -11,7 +11,8 @@ from .fast_stdlib import TYPE_CHECKING, os, read_file, signal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # fields of stat, counted after the name
+# Fields of stat, counted after the name.
+_STATE, _PARENT, _SESSION, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 3, 6, 19, 49
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 _DEAD = (b"Z", b"X")
 _UNINTERRUPTIBLE = b"D"
@@ -121,12 +122,27 @@ class Process:
         """Return the start time in clock ticks since boot."""
         return int(self._stat()[_START_TIME])
 
+    def leads_session(self) -> bool:
+        """Return whether the process has called setsid(2)."""
+        return int(self._stat()[_SESSION]) == self.pid
+
+    def children(self) -> list[int]:
+        """Return the pids of the children of the process, which has one thread."""
+        try:
+            return [int(pid) for pid in self.read(f"task/{self.pid}/children").split()]
+        except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+            return [process.pid for process in all_processes() if parent_of(process) == self.pid]
+
     def own_pid(self) -> int:
         """Return its pid in its own pid namespace."""
+        return self.pids()[-1]
+
+    def pids(self) -> list[int]:
+        """Return its pids, from the pid namespace of /proc inward."""
         for line in self.read("status").split(b"\n"):
-            if line.startswith(b"NSpid:"):  # from the namespace of /proc inward
-                return int(line.split()[-1])
-        return self.pid
+            if line.startswith(b"NSpid:"):
+                return [int(pid) for pid in line.split()[1:]]
+        return [self.pid]
 
     def uid(self) -> int:
         """Return its real uid, in the caller's user namespace."""

@@ -25,12 +25,11 @@ from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
 from ..linux.process import pid_namespace
 from .door_removal import ROOT_PLACE, remove_door
-from .engine import read_map, state_directory
+from .engine import JOBS_PLACE, read_map, state_directory
 
 if TYPE_CHECKING:
     from ..linux.identity import IdMap
 
-_JOBS_PLACE = f"{state_directory(0)}/users"  # its directories are root's Prolog's to make
 _PROBLEM = "the container has no door, through which its user logs in without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
@@ -42,7 +41,7 @@ def places(uid: int) -> list[str]:
 
     Of a rootless engine's the first is there while its user has a job.
     """
-    return [f"{_JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [ROOT_PLACE]
+    return [f"{JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [ROOT_PLACE]
 
 
 def name_of(pid: int, start_time: int, namespace: int) -> str:
@@ -192,7 +191,7 @@ def _make_usable(directory: str, number: int | None) -> bool:
 
     `number` is the errno with which no name could be made in it.
     """
-    if dirname(directory) != _JOBS_PLACE:
+    if dirname(directory) != JOBS_PLACE:
         if number != errno.ENOENT:
             return False
 
@@ -204,7 +203,9 @@ def _make_usable(directory: str, number: int | None) -> bool:
     if number != errno.ENOSPC:
         return False
 
-    from .door_collection import collect  # here: few starts need room
+    from . import entry_reader  # here: few starts need room
+    from .door_collection import collect
+    from .entries import DIRECTORY
 
     # Its names are few, and in a batch job only the next Epilog removes those of daemons that were killed.
-    return collect(directory) > 0
+    return collect(directory) + entry_reader.collect(f"{directory}/{DIRECTORY}") > 0

@@ -11,6 +11,7 @@ from ..linux import disposable_process
 from ..linux.fast_stdlib import os
 from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 from ..log import INFO, log
+from . import entries, entry_reader
 from .door import places
 from .door_removal import REMOVED, ROOT_PLACE, unlink
 
@@ -20,7 +21,7 @@ _MAX_DIGITS = 20  # of 64 bits
 def collect_doors(uid: int, level: int = INFO) -> int:
     """Remove the doors of daemons of an engine of `uid` that have ended; return how many directories failed.
 
-    Failures are logged at `level`.
+    A user's entries of such daemons are removed too. Failures are logged at `level`.
     """
     failures = 0
     for directory in places(uid):
@@ -32,6 +33,8 @@ def collect_doors(uid: int, level: int = INFO) -> int:
         else:
             if removed:
                 log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
+    for directory in entries.directories(uid) if uid else ():
+        entry_reader.collect(directory)
     return failures
 
 

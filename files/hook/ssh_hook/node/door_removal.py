@@ -16,9 +16,14 @@ REMOVED = "/run/ocihooks-ssh/removed"
 def remove_door(path: str) -> None:
     """Remove the name of a door, if it is there; root's is moved to REMOVED."""
     directory, _slash, name = path.rpartition("/")
-    if directory != ROOT_PLACE:
+    if directory == ROOT_PLACE:
+        move_away(path, name)
+    else:
         unlink(path)
-        return
+
+
+def move_away(path: str, name: str) -> None:
+    """Move a name of root's to REMOVED, if it is there. There it is called `name`, as no other is."""
     try:
         try:
             os.rename(path, f"{REMOVED}/{name}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NOBODY = 2**32 - 1  # not a valid uid
 NO_LOGIN = 2**32 - 1  # the loginuid of a process not started by a login
 _NAME = "ocihooks-ssh"  # of the hook's directories
-_ROOT_RECORDS = f"/var/lib/{_NAME}/daemons"
+JOBS_PLACE = f"/run/{_NAME}/users"  # Prologs make directories of users with jobs here (job_doors.py)
 
 
 class Engine:
@@ -48,14 +48,6 @@ def state_directory(uid: int) -> str:
 def temporary_directory(uid: int) -> str:
     """Return the directory that replaces the `state_directory` for a user without a login session."""
     return f"/tmp/{_NAME}-{uid}"
-
-
-def directory_of_copies(uid: int) -> str:
-    """Return the directory for copies of records (record.py) of an engine with `uid`.
-
-    Root's survives a power failure. Users have no persistent directory that is certainly local to the node.
-    """
-    return f"{state_directory(uid)}/daemons" if uid else _ROOT_RECORDS
 
 
 def login_uid() -> int:

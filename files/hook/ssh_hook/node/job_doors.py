@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PLACE = state_directory(0)
 _USERS = "users"
-_SIZE = 16 << 10  # bytes: what a user writes into files there
+_SIZE = 1 << 20  # bytes: what a user writes into files there; an entry of a daemon takes a page
 _INODES = 1024  # names that a user makes there; a door is one
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW
 _MAX_DIGITS = 10  # of a uid

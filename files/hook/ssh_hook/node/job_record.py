@@ -14,13 +14,13 @@ versions. Values have no control characters.
 from __future__ import annotations
 
 from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, read_file, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all
 from ..linux.files import remove_leftovers, replace_files
 from ..linux.job_names import is_name, is_number
 from ..linux.process import MAX_ID
 from ..oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
 from .engine import state_directory
-from .own_files import let_read, open_directory
+from .own_files import let_read, open_directory, open_roots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,6 @@ _VERSION = "ssh_hook job 1"
 _MAX_SIZE = MAX_TEXT + (4 << 10)  # bytes
 _UP_TO_UID = 64  # bytes
 _NUMBERS = ("uid", "start", "leader")
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class JobRecord:
@@ -110,19 +109,17 @@ def _may_be_of(uid: int, directory: int, name: str) -> bool:
 def read(name: str, is_rootless: bool) -> JobRecord | None:
     """Return the record of job `name`, a valid name; None if there is none.
 
-    `is_rootless`: whether the caller is in a user namespace, which shows root's files as owned by nobody. A user who
-    replaces /run in her own namespace misleads only herself. A record that the caller may not read is of another user's
-    job, and counts as none. Raises HookError if the file or a directory above it is writable by others than root, or
-    the file is not a record.
+    `is_rootless` is as in `open_roots`. A record that the caller may not read is of another user's job, and counts as
+    none. Raises HookError if the file or a directory above it is writable by others than root, or the file is not a
+    record.
     """
-    roots = _roots(is_rootless)
     path = f"{PLACE}/{DIRECTORY}/{name}"
     directory = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     try:
-        with closing(_open_roots(PLACE, directory, None, roots)) as place:
-            with closing(_open_roots(DIRECTORY, directory, place, roots)) as jobs:
+        with closing(open_roots(PLACE, directory, None, is_rootless)) as place:
+            with closing(open_roots(DIRECTORY, directory, place, is_rootless)) as jobs:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-                with closing(_open_roots(name, flags, jobs, roots)) as file:
+                with closing(open_roots(name, flags, jobs, is_rootless)) as file:
                     text = fsdecode(read_all(file, _MAX_SIZE))
     except (FileNotFoundError, PermissionError):
         return None
@@ -132,24 +129,6 @@ def read(name: str, is_rootless: bool) -> JobRecord | None:
     if record is None:
         raise HookError(NOT_TRUSTED, f"{path} is not a job record of this version of the hook")
     return record
-
-
-def _roots(is_rootless: bool) -> set[int]:
-    """Return the uids that root's files may appear to have."""
-    return {0, int(read_file("/proc/sys/kernel/overflowuid"))} if is_rootless else {0}
-
-
-def _open_roots(path: str, flags: int, parent: int | None, roots: set[int]) -> int:
-    """Open a file or directory that only root can write to. Raises HookError for others, and OSError."""
-    descriptor = os.open(path, flags, dir_fd=parent)
-    status = os.fstat(descriptor)
-    kind = stat.S_IFDIR if flags & os.O_DIRECTORY else stat.S_IFREG
-    if stat.S_IFMT(status.st_mode) == kind and status.st_uid in roots and not status.st_mode & _OTHERS_WRITE:
-        return descriptor
-    os.close(descriptor)
-    raise HookError(
-        NOT_TRUSTED, f"{path}, for job records, is writable by users other than root, or is of the wrong type"
-    )
 
 
 def _parse(text: str, where: str) -> JobRecord | None:

@@ -19,7 +19,6 @@ from ..linux import syscalls
 from ..linux.fast_stdlib import basename, dirname, os
 from ..linux.mounts import clone_mount
 from ..log import log, one_line
-from . import monitor
 
 _TIMEOUT = 48_000  # microseconds that a line may wait: 50 ms at most, by any kernel's clock
 _MAX_VALUE = 200  # bytes; Dropbear takes less than 4096 for all
@@ -49,12 +48,11 @@ class LoginLog:
             os.close(descriptor)
 
 
-def open_login_log(user: str, with_commands: bool, known: dict[str, str], has_monitor: bool = False) -> LoginLog:
+def open_login_log(user: str, with_commands: bool, known: dict[str, str]) -> LoginLog:
     """Return what the daemon of a container of `user` gets. Never raises: it must not fail the start.
 
     That is nothing where the node has no log for datagrams, or hides processes (hidepid): the processes of sessions,
-    which nobody may trace, would be hidden from those who end them. `known` are fields of its lines that are known
-    already, and right where others of that name are not. With `has_monitor` podman has called the runtime.
+    which nobody may trace, would be hidden from those who end them. `known` are other fields of its lines.
     """
     try:
         os.stat("/proc/1/stat")
@@ -67,7 +65,7 @@ def open_login_log(user: str, with_commands: bool, known: dict[str, str], has_mo
             continue
         try:
             syscalls.set_send_timeout(socket, _TIMEOUT)
-            text = _readable(_description(path, user, with_commands, known, has_monitor))
+            text = _readable(_description(path, user, with_commands, known))
         except OSError:
             os.close(socket)
             break  # no descriptors are left, or the like
@@ -85,22 +83,9 @@ def _readable(data: bytes) -> int:
     return reader
 
 
-def _description(path: str, user: str, with_commands: bool, known: dict[str, str], has_monitor: bool) -> bytes:
+def _description(path: str, user: str, with_commands: bool, known: dict[str, str]) -> bytes:
     """Return what Dropbear has to know of the log at `path`, and what its lines say of the container."""
-    arguments: list[str] = []
-    variables: dict[str, str] = {}
-    if has_monitor:
-        try:
-            arguments, variables = monitor.find()
-        except Exception:
-            pass  # the lines go without
-    found = {
-        "user": user,
-        "container": monitor.container_name(arguments),
-        "container_id": log.subject[0],
-        "job": known.get("job") or monitor.job_by_variables(variables),
-        **known,
-    }
+    found = {"user": user, "container": "", "container_id": log.subject[0], "job": "", **known}
     fields = {name: _ascii(value) for name, value in found.items() if value}
     is_journal = path == system_log.JOURNAL
     protocol = "journal" if is_journal else "syslog"

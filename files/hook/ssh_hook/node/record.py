@@ -1,44 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a running daemon in the bundle, from which poststop identifies the daemon.
+"""The entry of a running daemon: whose it is, where it listens, and from what poststop and sweeps identify it.
 
-A pid alone does not identify a process, since it may have been reused, and a pidfile may be writable by others. Only
-root can write the record. It identifies the process by pid, start time and boot id, and its program by device and
-inode. The program is the one that the process will exec; before that, it is not compared.
+A pid alone does not identify a process, since it may have been reused, and a pidfile may be writable by others. So an
+entry identifies the process by pid, start time and boot id, and its program by device and inode. The program is the
+one that the process will exec; before that, it is not compared. Only root, or a rootless engine's user, can write it.
 
-A directory contains copies of all records, from which a sweep finds daemons that no poststop ended.
+The entry is in the bundle, for poststop, and where sweeps and the inventory find it (entries.py).
 
-Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
+Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters. Other names are ignored.
 """
 
 from __future__ import annotations
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import (
-    TYPE_CHECKING,
-    closing,
-    create_file,
-    dirname,
-    fsdecode,
-    fsencode,
-    os,
-    read_all,
-    read_file,
-)
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, fsdecode, fsencode, os, read_all, read_file
 from ..linux.files import is_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
+from .door_removal import move_away
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..linux.identity import Identity
 
 NAME = "ssh_hook.daemon"
 TEMPORARY = NAME + ".new"
 _VERSION = "ssh_hook 1"
+_ROOTS = "/run/ocihooks-ssh/entries/"  # where root keeps entries for users
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
 _PID_NAMESPACE = "pid_namespace"  # a number that older records lack
-_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy", "door")
+_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
+# What people choose a container by, and where it answers. The last is `owner`: who reads during the write misses it.
+DESCRIPTION = ("engine", "id", "name", "job", "step", "task", "leader", "cluster", "ports", "network", "owner")
+_ADDED = ("door", "entry", *DESCRIPTION)  # texts that older records lack: empty
 
 
 class Record:
@@ -49,8 +46,12 @@ class Record:
             the owner of pidfile_host; init_pid and init_start_time of the container's first process; pid_namespace, the
             inode of the hook's pid namespace, in which these pids are (missing in older records).
         texts: by name: boot_id; pidfile_host, empty if there is none; bundle, a path without links, empty if it is not
-            printable; copy, the path of the record's copy; door, the path of the daemon's door (door.py), empty if
-            there is none.
+            printable; copy and entry, the paths where it is kept too (entries.py), each empty if there is none; door,
+            the path of the daemon's door (door.py), empty if there is none. The others describe the container, as far
+            as they are known: engine, such as podman; id and name; job, the scheduler's, with step, task (the name of
+            an array's task), leader (the number of a heterogeneous job's first component) and cluster; ports, such as
+            15263, or [10.1.1.1]:15263 for each address, empty for none; network, the inode of the network namespace;
+            owner, the uid of the user on the node.
     """
 
     def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
@@ -90,7 +91,7 @@ class Record:
         try:
             process = Process(self.pid)
         except (FileNotFoundError, ProcessLookupError):
-            if pid_is_taken(self.pid) and self._is_of_this_boot():
+            if pid_is_taken(self.pid) and self.is_of_this_boot():
                 raise HookError(
                     SYSTEM,
                     f"cannot tell whether process {self.pid} is the SSH daemon, since /proc hides it (hidepid): check "
@@ -99,7 +100,7 @@ class Record:
             return None
         try:
             is_same = (
-                process.is_alive() and self._is_of_this_boot() and process.start_time() == self.numbers["start_time"]
+                process.is_alive() and self.is_of_this_boot() and process.start_time() == self.numbers["start_time"]
             )
             if is_same and (process.is_before_exec() or process.program() in (None, self._program())):
                 return process
@@ -114,10 +115,9 @@ class Record:
         It counts as running if its pid is in another pid namespace, which the caller's /proc does not cover, or belongs
         to a process that /proc hides (hidepid).
         """
-        if not self._is_of_this_boot():
+        if not self.is_of_this_boot():
             return True
-        own = pid_namespace()
-        if self.numbers.get(_PID_NAMESPACE, own) != own:
+        if not self.has_pids_of(pid_namespace()):
             return False
         try:
             init = Process(self.numbers["init_pid"])
@@ -133,13 +133,22 @@ class Record:
     def is_of(self, init: Process) -> bool:
         """Return whether `init` is the recorded first process of the container. Raises OSError if it is gone."""
         recorded = self.numbers["init_pid"], self.numbers["init_start_time"]
-        return self._is_of_this_boot() and recorded == (init.pid, init.start_time())
+        return self.is_of_this_boot() and recorded == (init.pid, init.start_time())
+
+    def has_pids_of(self, namespace: int) -> bool:
+        """Return whether its pids are of the pid namespace with this inode."""
+        return self.numbers.get(_PID_NAMESPACE, namespace) == namespace
+
+    def is_of_this_boot(self) -> bool:
+        """Return whether the daemon was started since the node has booted."""
+        return _boot_id() == self.texts["boot_id"]
+
+    def name(self) -> str:
+        """Return a name for its files that no other daemon has."""
+        return f"{self.pid}-{self.numbers['start_time']}-{self.texts['boot_id'][:8]}"
 
     def _program(self) -> tuple[int, int]:
         return self.numbers["program_device"], self.numbers["program_inode"]
-
-    def _is_of_this_boot(self) -> bool:
-        return _boot_id() == self.texts["boot_id"]
 
 
 def record_of(
@@ -148,60 +157,43 @@ def record_of(
     init: Process,
     file_owner: Identity,
     pidfile_host: str,
-    bundle: int,
-    copies: str,
+    bundle: str,
     door: str,
+    description: Mapping[str, str],
 ) -> Record:
     """Return a record of the process with this `identity` (pid, start time, device and inode of the program).
 
     `namespace` is the inode of the caller's pid namespace. `init` is the container's first process. `file_owner` owns
-    `pidfile_host`. `bundle` is the open bundle directory, `copies` is the path of the directory for the record's copy;
-    empty for no copy. `door` is the path of the daemon's door. Raises OSError.
+    `pidfile_host`. `bundle` is a path without links, or empty. `door` is the path of the daemon's door. `description`
+    has texts by the names of DESCRIPTION. Raises OSError.
     """
-    pid, start_time, *_program = identity
     container = init.pid, init.start_time()
-    path = os.readlink(f"/proc/self/fd/{bundle}")
-    boot_id = _boot_id()
-    copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
-    texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy, door)
     numbers = dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container)))
     numbers[_PID_NAMESPACE] = namespace
-    return Record(numbers, dict(zip(_TEXTS, texts)))
+    texts = {"boot_id": _boot_id(), "pidfile_host": pidfile_host, "bundle": bundle if bundle.isprintable() else ""}
+    # Copy and entry are known when they are written.
+    texts.update({"copy": "", "door": door, "entry": ""})
+    return Record(numbers, {**texts, **dict.fromkeys(DESCRIPTION, ""), **description})
 
 
 def write(record: Record, bundle: int) -> None:
     """Write `record` into the open directory `bundle`, replacing that of an earlier start. Raises OSError."""
-    data = record.data()
-    _write_copy(record.texts["copy"], data)  # first, so that a sweep finds every record
     remove(bundle)
-    os.close(create_file(TEMPORARY, data, dir_fd=bundle))
+    os.close(create_file(TEMPORARY, record.data(), dir_fd=bundle))
     os.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
 
 
-def _write_copy(path: str, data: bytes) -> None:
-    """Write the copy, if the record names one; ignore failures, since poststop does not need it."""
-    if not path:
-        return
-    directory = dirname(path)
-    try:
+def remove_kept(record: Record) -> None:
+    """Remove what `entries.py` has kept of the record: its copy, and the entry for its user."""
+    entry = record.texts["entry"]
+    if entry.startswith(_ROOTS):
+        move_away(entry, f"entry-{record.name()}")
+        entry = ""
+    for path in filter(None, (record.texts["copy"], entry)):
         try:
-            os.close(create_file(path, data))
-        except FileNotFoundError:
-            for missing in (dirname(directory), directory):
-                try:
-                    os.mkdir(missing, 0o700)
-                except FileExistsError:
-                    pass
-            os.close(create_file(path, data))
-    except OSError:
-        _remove_copy(path)
-
-
-def _remove_copy(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass  # it was never written, or a sweep removes it
+            os.unlink(path)
+        except OSError:
+            pass  # it was never written, or a sweep removes it
 
 
 def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
@@ -222,7 +214,7 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
         if not is_own(os.fstat(descriptor)):
             raise HookError(NOT_TRUSTED, f"{what} a file that only root can write: {remedy}")
         text = fsdecode(read_all(descriptor, _MAX_SIZE))
-    record = _parse(text)
+    record = parse(text)
     if record is None:
         raise HookError(NOT_TRUSTED, f"{what} a record of this hook: {remedy}")
     return record
@@ -241,24 +233,25 @@ def is_started(bundle: int, init: Process) -> bool:
 
 
 def remove(bundle: int, record: Record | None = None) -> None:
-    """Remove the record, even unfinished, from the open directory `bundle`, and `record`'s copy. Raises OSError."""
+    """Remove the record, even unfinished, from the open directory `bundle`, and what is kept of it. Raises OSError."""
     for name in (TEMPORARY, NAME):
         try:
             os.unlink(name, dir_fd=bundle)
         except FileNotFoundError:
             pass
     if record is not None:
-        _remove_copy(record.texts["copy"])
+        remove_kept(record)
 
 
-def _parse(text: str) -> Record | None:
+def parse(text: str) -> Record | None:
+    """Return the record with this text; None if it is none."""
     version, *lines = text.split("\n")
-    fields = {"door": "", **dict(line.split("=", 1) for line in lines if "=" in line)}  # earlier versions had no door
+    fields = {**dict.fromkeys(_ADDED, ""), **dict(line.split("=", 1) for line in lines if "=" in line)}
     try:
         numbers = {name: _number(fields[name]) for name in _NUMBERS}
         if _PID_NAMESPACE in fields:
             numbers[_PID_NAMESPACE] = _number(fields[_PID_NAMESPACE])
-        texts = {name: fields[name] for name in _TEXTS}
+        texts = {name: fields[name] for name in (*_TEXTS, *_ADDED)}
     except (KeyError, ValueError):
         return None
     are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)

@@ -23,7 +23,7 @@ def fields() -> dict[str, str]:
     found = {
         "user": log.user,
         "uid": _uid(bundle),
-        "container": monitor.container_name(arguments),
+        "container": monitor.container_of(arguments)[1],
         "container_id": identity,
         "job": job(variables),
     }

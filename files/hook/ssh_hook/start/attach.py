@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ..keys.passwd import Entry
     from ..linux.namespaces import Namespaces
     from ..linux.process import Process
-    from ..node.door import Door
     from ..node.running import RunningProcess
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
@@ -75,17 +74,18 @@ class Attach:
 
 
 class Attachment:
-    """A running daemon in a container, its door, and the provisioner's changes there. Attributes: daemon."""
+    """A running daemon in a container, and the provisioner's changes there. Attributes: daemon."""
 
-    def __init__(self, daemon: Process, door: Door, root: RunningRoot, made: list[Made]) -> None:
+    def __init__(self, daemon: Process, plan: StartPlan, root: RunningRoot, made: list[Made]) -> None:
         self.daemon = daemon
-        self._door = door
+        self._plan = plan
         self._root = root
         self._made = made
 
     def undo(self) -> list[str]:
         """Unmount and remove everything created in the container; return the mount points that are left."""
-        self._door.remove()
+        self._plan.door.remove()
+        self._plan.registration.remove()
         return self._root.undo(self._made)
 
 
@@ -106,10 +106,11 @@ def _attach(wanted: Attach) -> Attachment:
         supervisor.supervise()
         assert supervisor.daemon is not None
         wanted.gate.open()
-        return Attachment(supervisor.daemon, wanted.plan.door, wanted.root, supervisor.made())
+        return Attachment(supervisor.daemon, wanted.plan, wanted.root, supervisor.made())
     except BaseException:
         supervisor.read_to_end()
         wanted.plan.door.remove()
+        wanted.plan.registration.remove()
         left = wanted.root.undo(supervisor.made())
         if left:
             log(WARNING, still_mounted(left))

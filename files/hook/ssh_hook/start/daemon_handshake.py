@@ -12,9 +12,12 @@ import socket
 from ..errors import DAEMON_FAILED, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process
+from ..node.record import remove_kept
 
 if TYPE_CHECKING:
+    from ..node.record import Record
     from .channel import Forked
+    from .registration import DaemonEntry
 
 _FILES = ("status", "limits", "cgroup", "attr/current", "attr/apparmor/current")
 _TIMEOUT = 5.0  # seconds; the files are sent before the supervisor learns of the process
@@ -22,10 +25,12 @@ _MAX_NAMES = 256  # bytes
 
 
 class Introduction:
-    """A socket pair, created before the first fork: the registration of a daemon without a record."""
+    """A socket pair, created before the first fork: the registration of a daemon without a bundle."""
 
-    def __init__(self) -> None:
+    def __init__(self, entry: DaemonEntry) -> None:
         self._receiver, self._sender = socket.socketpair()
+        self._entry = entry
+        self._kept: Record | None = None
 
     def introduce(self, process: Process) -> None:
         """Send the files of `process`, the caller. Raises OSError."""
@@ -52,8 +57,14 @@ class Introduction:
         files = dict(zip(names.decode().split(" "), descriptors))
         return Process.of_files(daemon.pid, files.pop(""), files)
 
-    def record(self, _daemon: Forked, _door: str) -> None:
-        """Do nothing: the supervisor runs as long as the daemon."""
+    def record(self, daemon: Forked, door: str) -> None:
+        """Keep the entry, for the inventory: the supervisor itself knows the daemon. Raises HookError."""
+        try:
+            self._kept = self._entry.keep(daemon, "", door)
+        except OSError as error:
+            raise HookError(DAEMON_FAILED, f"cannot record the SSH daemon: {error.strerror}") from None
 
     def remove(self) -> None:
-        """Do nothing, since nothing is recorded."""
+        """Remove the entry."""
+        if self._kept is not None:
+            remove_kept(self._kept)

@@ -23,6 +23,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, envir
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal
 from ..log import INFO, log
+from ..node import monitor
 from ..node.door import make_door
 from ..node.door_collection import collect_doors
 from ..node.engine import Engine, outside_user, state_directory
@@ -33,10 +34,11 @@ from ..oci.json_reader import Node
 from ..oci.oci_config import Container
 from ..oci.requests import named_by_variables, requested
 from ..oci.settings import Settings
+from .description import describe
 from .enter import MountedRoot
 from .job import find_job
 from .plan import StartPlan
-from .registration import Bundle, BundleRecord
+from .registration import Bundle, BundleRecord, DaemonEntry
 from .server import Server, require_undumpable
 from .supervisor import start
 from .watcher import Watcher
@@ -101,6 +103,21 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     if "PYXIS_RUNTIME_PATH" in variables and _is_served(rootfs, server.port, init, variables):
         return None
     collect_doors(engine.host_uid)
+    description = describe(
+        "enroot",
+        "",
+        basename(rootfs),
+        job=job,
+        cgroups=cgroups,
+        environments=(container.environment, variables),
+        is_rootless=engine.is_rootless,
+        server=server,
+        process=process,
+        owner=engine.host_uid,
+    )
+    pidfile = container.annotations.pidfile_host, owner.file_owner
+    entry = DaemonEntry(init, server.programs, engine.host_uid, job.name != "", description, pidfile)
+    fields = {"uid": str(owner.entry.uid), "job": job.name or monitor.job_by_variables({})}
     return StartPlan(
         container=container,
         settings=settings,
@@ -120,9 +137,9 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         hosts=job.hosts,
         variables=job.variables,
         door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True, in_job=job.name != ""),
-        logins=open_login_log(owner.name, settings.log_commands, {"uid": str(owner.entry.uid), **job.fields}),
+        logins=open_login_log(owner.name, settings.log_commands, fields),
         gate=watcher.gate.descriptor,
-        registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
+        registration=BundleRecord(bundle, entry, has_poststop=False),
         ending=watcher,
     )
 

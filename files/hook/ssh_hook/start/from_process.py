@@ -13,6 +13,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process
+from ..node import monitor
 from ..node.bundle import find_bundle
 from ..node.door import make_door
 from ..node.door_collection import collect_doors
@@ -24,9 +25,11 @@ from ..oci.json_reader import Node
 from ..oci.oci_config import Container, read_config
 from .attach import Attach, EndedBySupervisor, RunningRoot
 from .daemon_handshake import Introduction
+from .description import describe, engine_of
 from .gate import Gate, OpenGate
 from .job import find_job
 from .plan import StartPlan
+from .registration import DaemonEntry
 from .server import Server, require_undumpable
 
 if TYPE_CHECKING:
@@ -56,8 +59,8 @@ def from_process(
     init = target.process
     cgroups = Cgroups(init.directory, rootless=True, may_stay_out=True)
     namespaces = Namespaces(init.directory)
-    description = _Description(target)
-    container = description.container(runtime_directory, without_seccomp, annotations)
+    running = _Description(target)
+    container = running.container(runtime_directory, without_seccomp, annotations)
     engine = Engine()
     job = find_job(cgroups, entry.uid, engine.is_rootless, container.annotations)
     server = Server(container.annotations, settings, "--port", job, namespaces.has("net"))
@@ -76,6 +79,26 @@ def from_process(
         in_job=job.name != "",
         label=labels.socket_label,
     )
+    arguments, variables = monitor.find_above(init)
+    identity, name, _bundle = monitor.container_of(arguments)
+    description = describe(
+        engine_of(bool(arguments), identity, cgroups),
+        identity,
+        name,
+        job=job,
+        cgroups=cgroups,
+        environments=(container.environment, variables),
+        is_rootless=engine.is_rootless,
+        server=server,
+        process=init.directory,
+        owner=engine.host_uid,
+    )
+    daemon_entry = DaemonEntry(init, server.programs, engine.host_uid, job.name != "", description, ("", caller))
+    fields = {
+        "uid": str(caller.uid),
+        "process": str(init.pid),
+        "job": job.name or monitor.job_by_variables({}),
+    }
     root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path)
     plan = StartPlan(
         container=container,
@@ -95,14 +118,12 @@ def from_process(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
-        logins=open_login_log(
-            entry.name, settings.log_commands, {"uid": str(caller.uid), "process": str(init.pid), **job.fields}
-        ),
+        logins=open_login_log(entry.name, settings.log_commands, fields),
         gate=gate.descriptor,
-        registration=Introduction(),
+        registration=Introduction(daemon_entry),
         ending=EndedBySupervisor(target, container),
     )
-    return Attach(plan, root, gate, target, description.warnings)
+    return Attach(plan, root, gate, target, running.warnings)
 
 
 class _Description:

@@ -16,17 +16,19 @@ from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process
 from ..linux.root_mount import OuterMounts
 from ..log import WARNING, log
+from ..node import monitor
 from ..node.door import make_door, no_door
-from ..node.engine import Engine, directory_of_copies, outside_user, state_directory
+from ..node.engine import Engine, outside_user, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner
 from ..oci.annotations import ENABLED
 from ..oci.oci_config import read_container
 from ..oci.settings import Settings
+from .description import describe, engine_of
 from .enter import MountedRoot
 from .job import find_job
 from .plan import Ending, StartPlan
-from .registration import Bundle, BundleRecord
+from .registration import Bundle, BundleRecord, DaemonEntry
 from .server import PORT_OPTION, Server, require_undumpable
 from .supervisor import start
 
@@ -116,6 +118,23 @@ def from_runtime(
         )
     else:
         door = no_door("JOIN_NAMESPACES is false")  # in the container's mount namespace, paths are the container's
+    arguments, variables = monitor.find() if container.is_podmans else ([], {})
+    name = monitor.container_of(arguments)[1]
+    description = describe(
+        engine_of(container.is_podmans, state.id, cgroups, state.bundle),
+        state.id,
+        name,
+        job=job,
+        cgroups=cgroups,
+        environments=(container.environment, variables),
+        is_rootless=engine.is_rootless,
+        server=server,
+        process=process,
+        owner=engine.host_uid or owner.file_owner.uid,
+    )
+    pidfile = container.annotations.pidfile_host, owner.file_owner
+    entry = DaemonEntry(init, programs, engine.host_uid, job.name != "", description, pidfile)
+    fields = {"uid": str(owner.entry.uid), "container": name, "job": job.name or monitor.job_by_variables(variables)}
     return StartPlan(
         container=container,
         settings=settings,
@@ -134,11 +153,9 @@ def from_runtime(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
-        logins=open_login_log(
-            owner.name, settings.log_commands, {"uid": str(owner.entry.uid), **job.fields}, container.is_podmans
-        ),
+        logins=open_login_log(owner.name, settings.log_commands, fields),
         gate=init.stat,
-        registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
+        registration=BundleRecord(bundle, entry),
         ending=Ending(),
     )
 

@@ -28,11 +28,12 @@ class Job:
         hosts: the job's hosts, each with its slots; empty if unknown, or if the container has no port, without which
             hosts cannot reach each other.
         variables: the scheduler's variables of the job, for its sessions; none that are specific to a user or a task.
-        fields: the job's fields for lines about the container in the system log.
+        record: root's record of the job; None if there is none.
     """
 
     def __init__(self, name: str, step: int, record: JobRecord | None, annotations: Annotations) -> None:
-        """`record` is root's record of the job. The user's annotation of hosts takes precedence."""
+        """Take hosts from the `record`, unless the user's annotation names some."""
+        self.record = record
         self.name = name
         self.step = step
         own = number_of(name) if name else 0
@@ -40,7 +41,6 @@ class Job:
         known = {} if record is None or annotations.port == NO_PORT else record.hosts
         self.hosts = annotations.hosts or list(known.items())
         self.variables = _variables(name, record) if name else {}
-        self.fields = {"job": name} if name else {}
 
 
 def _variables(name: str, record: JobRecord | None) -> dict[str, str]:

@@ -10,7 +10,6 @@ from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing, fsdecode, os, read_file
-from ..linux.files import is_same
 from ..linux.identity import ActingAs, Identity
 from ..node.engine import read_map
 from ..oci.annotations import PORT
@@ -134,30 +133,14 @@ def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
                         return f" by process {pid} ({file.read().strip()}) of {owner}{_describe_job(pid)}"
         except OSError:
             continue  # it has exited, or the caller may not see it
-    daemon = _find_daemon(port, uid) if uid == user.uid else ""
-    if daemon:
-        return f" by process {daemon} ({SERVER_NAME}) of {owner}{_describe_job(daemon)}"
+    if uid == user.uid:
+        # If it logs logins, a child listens for it, whose descriptors only root may see.
+        from ..node.inventory import find_daemon_of  # here: few starts fail
+
+        daemon = find_daemon_of(uid, port)
+        if daemon is not None:
+            return f" by process {daemon.pid} ({SERVER_NAME}) of {owner}{_describe_job(str(daemon.pid))}"
     return f" by a process of {owner}"
-
-
-def _find_daemon(port: int, uid: int) -> str:
-    """Return the pid of a daemon of `uid` in the caller's network namespace for `port`; empty if there is none.
-
-    If it logs logins, a child listens for it, whose descriptors only root may see.
-    """
-    network = os.stat("/proc/self/ns/net")
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.stat(f"/proc/{pid}").st_uid != uid or read_file(f"/proc/{pid}/comm") != f"{SERVER_NAME}\n".encode():
-                continue
-            if not is_same(os.stat(f"/proc/{pid}/ns/net"), network):
-                continue
-            words = fsdecode(read_file(f"/proc/{pid}/cmdline")).split("\0")
-        except OSError:
-            continue  # it has exited, or is not the user's
-        if any(word == "-p" and place.rpartition(":")[2] == str(port) for word, place in zip(words, words[1:])):
-            return pid
-    return ""
 
 
 def _describe_job(pid: str) -> str:

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a start in the bundle, for the other users of the record: poststop, a sweep, a later hook."""
+"""The entry of a daemon, for those who look for it later: poststop, a sweep, the inventory, a second hook."""
 
 from __future__ import annotations
 
 from ..errors import ContainerEndedError, HookError, kind_of_os
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process, pid_namespace
 from ..log import INFO, log
-from ..node import record
+from ..node import entries, record
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
-    from ..oci.oci_config import Container
     from .channel import Forked
     from .server import Programs
 
@@ -39,19 +38,56 @@ class Bundle:
         return is_started
 
 
-class BundleRecord:
-    """The registration (plan.py) of a daemon that outlives its hook."""
+class DaemonEntry:
+    """The entry of the daemon that a start makes, which sweeps and the inventory find."""
 
     def __init__(
-        self, bundle: Bundle, container: Container, file_owner: Identity, programs: Programs, copies: str
+        self,
+        init: Process,
+        programs: Programs,
+        engine_uid: int,
+        in_job: bool,
+        description: dict[str, str],
+        pidfile: tuple[str, Identity],
     ) -> None:
-        """Record a daemon that runs `programs`; `file_owner` and `copies` are as in `record_of`. Raises OSError."""
-        self._bundle = bundle
-        self._pidfile = container.annotations.pidfile_host
-        self._file_owner = file_owner
+        """Take what is known before the daemon is: `engine_uid` and `in_job` are as in `entries.keep`.
+
+        The daemon runs `programs` for the container's first process `init`; `description` is as in `record.record_of`.
+        `pidfile` is the path of one on the host, or empty, and its owner. Raises OSError.
+        """
+        self._init = init
         self._program = programs.file.st_dev, programs.file.st_ino
-        self._copies = copies
+        self._engine_uid = engine_uid
+        self._in_job = in_job
+        self._description = description
+        self._pidfile, self._file_owner = pidfile
         self._namespace = pid_namespace()  # asked for before the fork, as in door.py
+
+    def keep(self, daemon: Forked, bundle: str, door: str) -> record.Record:
+        """Keep the entry; return it. `bundle` and `door` are paths, or empty. Raises OSError."""
+        identity = (daemon.pid, daemon.start_time, *self._program)
+        known = record.record_of(
+            identity,
+            self._namespace,
+            self._init,
+            self._file_owner,
+            self._pidfile,
+            bundle,
+            door,
+            self._description,
+        )
+        entries.keep(known, self._engine_uid, self._in_job)
+        return known
+
+
+class BundleRecord:
+    """The registration (plan.py) of a daemon that outlives its hook. Poststop finds it in the bundle."""
+
+    def __init__(self, bundle: Bundle, entry: DaemonEntry, has_poststop: bool = True) -> None:
+        """`has_poststop`: whether the engine calls the hook when the container ends."""
+        self._bundle = bundle
+        self._entry = entry
+        self._has_poststop = has_poststop
         self._record: record.Record | None = None
 
     def introduce(self, process: Process) -> None:
@@ -69,19 +105,11 @@ class BundleRecord:
 
     def record(self, daemon: Forked, door: str) -> None:
         """Write the record. Raises HookError."""
-        bundle, identity = self._bundle, (daemon.pid, daemon.start_time, *self._program)
+        descriptor = self._bundle.descriptor
         try:
-            self._record = record.record_of(
-                identity,
-                self._namespace,
-                bundle.init,
-                self._file_owner,
-                self._pidfile,
-                bundle.descriptor,
-                self._copies,
-                door,
-            )
-            record.write(self._record, bundle.descriptor)
+            path = os.readlink(f"/proc/self/fd/{descriptor}") if self._has_poststop else ""
+            self._record = self._entry.keep(daemon, path, door)
+            record.write(self._record, descriptor)
         except OSError as error:
             raise self._explain(error) from None
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sweep: end daemons and remove files of containers whose runtime was killed before poststop ran.
 
-Each daemon's record has a copy in one directory, to which only the same user's hook writes. A record is stale when the
-first process of its container has exited.
+Each daemon's record has a copy in a directory to which only the same user's hook writes (entries.py). A record is stale
+when the first process of its container has exited.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ..linux.fast_stdlib import closing, os, read_file, stat
 from ..linux.files import is_own
 from ..linux.process import all_processes
 from ..log import DEBUG, ERROR, INFO, log
-from ..node import record
+from ..node import entry_reader, record
+from ..node.door_removal import move_away
 from ..node.record import Record
 from .rules import end_recorded
 
@@ -39,6 +40,9 @@ def sweep(path: str) -> tuple[int, int]:
     except OSError as error:
         raise HookError(SYSTEM, f"cannot open {path}: {error.strerror}") from None
     if not is_own(os.fstat(directory), stat.S_IFDIR):
+        if path.startswith("/tmp/"):  # where any user can take a name
+            log(DEBUG, f"{path} is another user's")
+            return 0, 0
         raise HookError(NOT_TRUSTED, f"other users can write to {path}, so its contents cannot be trusted: remove it")
     collected = failures = 0
     late_uids = users_of_left_processes() - {0} if os.geteuid() == 0 else set()
@@ -56,6 +60,19 @@ def sweep(path: str) -> tuple[int, int]:
             failures += 1
     os.close(directory)
     return collected, failures
+
+
+def sweep_entries_of_users() -> None:
+    """Take stale entries away from the users of rootful containers. Must be called by root. Raises OSError.
+
+    Normally that is done with the copy, which is missing if /var/lib was full, or an earlier version has swept it.
+    """
+    for path, known in entry_reader.of_users():
+        try:
+            if not _is_young(os.stat(path)) and known.container_is_gone():
+                move_away(path, f"entry-{known.name()}")
+        except FileNotFoundError:
+            continue  # poststop was faster
 
 
 def users_of_left_processes() -> set[int]:
@@ -122,6 +139,7 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
         except LateError:
             late_uids.add(known.numbers["uid"])
             raise
+        record.remove_kept(known)
         log(INFO, f"{known.bundle}: cleaned up after a container that is gone")
     _unlink(name, directory)
     return True

@@ -15,10 +15,10 @@ import pytest
 from patience import within
 from ssh_hook.commands import connect
 from ssh_hook.commands.connect import HERE, _locate, _parse_job, _unquoted, choose
-from ssh_hook.commands.daemons import Daemon
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
+from ssh_hook.node.inventory import Daemon
 
 
 def daemon(pid: int, name: str = "", job: str = "", container: str = "", step: str = "") -> Daemon:
@@ -488,9 +488,9 @@ def prctl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return asked
 
 
-def with_doors(port: socket.socket, *paths: Path) -> Daemon:
+def with_door(port: socket.socket, path: Path | str) -> Daemon:
     made = Daemon(11, 1000, [("", port.getsockname()[1])], 0)
-    made.doors = [str(path) for path in paths]
+    made.door = str(path)
     return made
 
 
@@ -501,7 +501,7 @@ def test_a_door_comes_before_the_port(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        with connect._open(with_doors(port, tmp_path / "missing", path)) as peer:
+        with connect._open(with_door(port, path)) as peer:
             listener.accept()[0].close()
             assert peer.family == socket.AF_UNIX
     assert prctl == [(syscalls.PR_SET_DUMPABLE, 0)]
@@ -517,7 +517,7 @@ def test_a_door_whose_queue_is_full_is_waited_for(port: socket.socket, tmp_path:
         first.connect(str(path))
         accepting = threading.Timer(0.2, lambda: [listener.accept()[0].close() for _peer in range(2)])
         accepting.start()
-        with connect._open(with_doors(port, path)) as peer:
+        with connect._open(with_door(port, path)) as peer:
             assert peer.family == socket.AF_UNIX
         accepting.join()
 
@@ -542,7 +542,7 @@ def test_without_its_door_the_port_serves(
     if is_left:  # by a daemon that does not listen there
         with socket.socket(socket.AF_UNIX) as gone:
             gone.bind(str(path))
-    with connect._open(with_doors(port, path, tmp_path / "missing")) as peer:
+    with connect._open(with_door(port, path)) as peer:
         assert peer.family == socket.AF_INET
     assert said in capfd.readouterr().err
 
@@ -550,20 +550,20 @@ def test_without_its_door_the_port_serves(
 def test_a_daemon_that_never_had_a_door_is_reached_in_silence(
     port: socket.socket, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with connect._open(with_doors(port)) as peer:
+    with connect._open(with_door(port, "")) as peer:
         assert peer.family == socket.AF_INET
     assert capfd.readouterr().err == ""
 
 
 def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
     without = Daemon(11, 1000, [], 0)
-    without.doors = [str(tmp_path / "missing")]
+    without.door = str(tmp_path / "missing")
     with pytest.raises(
         HookError,
         match=r"^the door of your container .* is gone: .*; the container has no port, so start it again, with a port",
     ):
         connect._open(without)
-    without.doors = []  # as for root, who is not its user
+    without.door = ""  # as for root, who is not its user
     with pytest.raises(
         HookError,
         match=r"^the container has no port, and its door \(a socket on the node\) admits only its user: run this as",

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from ssh_hook.commands import doctor, hook_files
 from ssh_hook.commands.checks import OK, PROBLEM, WARNING, Check, within_deadline
-from ssh_hook.commands.daemons import Daemon
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import INSTALL_DAMAGED, HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.fast_stdlib import os as lean_os
+from ssh_hook.node.inventory import Daemon
 
 ME = os.getuid()
 USER = 4711  # another uid than root's
@@ -437,7 +437,7 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
         "containers with an SSH daemon: 1; not checked: 1, which belong to other users and have no port; all others "
         "respond",
     )
-    daemon.doors = [str(tmp_path / "missing"), str(tmp_path / "door")]
+    daemon.door = str(tmp_path / "door")
     found, text = doctor._check_containers([daemon], [], [])
     assert found == PROBLEM
     assert text.startswith(
@@ -445,7 +445,7 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
     )
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(60)
-        listener.bind(daemon.doors[1])
+        listener.bind(daemon.door)
         listener.listen()
 
         def greet() -> None:

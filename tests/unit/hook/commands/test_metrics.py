@@ -165,7 +165,7 @@ def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.
     monkeypatch.setattr(sweep, "remove_lost_jobs", fail)
     with pytest.raises(OSError, match="Input"):
         sweep.run(Namespace(metrics="/metrics"), {})
-    assert done == [("/metrics", 2, 1), "lost jobs"]
+    assert done == [("/metrics", 2, 1, set()), "lost jobs"]
 
 
 @pytest.mark.usefixtures("held_up")

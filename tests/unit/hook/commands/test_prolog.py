@@ -14,7 +14,7 @@ from ssh_hook import system_log
 from ssh_hook.commands import begun_job, epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
-from ssh_hook.node import job_doors, job_record
+from ssh_hook.node import job_doors, job_record, own_files
 
 # What slurmd gives a Prolog.
 SLURM = {
@@ -39,7 +39,7 @@ LIMITS = {name: getattr(prolog, name) for name in ("_WORK", "_REPORT")}
 @pytest.fixture(name="jobs")
 def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
-    monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
+    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid()})
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
     mounted = tmp_path / "mounted"  # in place of mounts: a child makes them
     mounted.mkdir()

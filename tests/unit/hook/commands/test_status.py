@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import within
 from ssh_hook.commands import status
-from ssh_hook.commands.daemons import Daemon
+from ssh_hook.node.inventory import Daemon
 
 KEYS: Any = None  # what a login takes, and these tests try none
 ANSWER = {"node": "n", "keys": "k", "keys_problem": "", "containers": []}
@@ -86,3 +87,13 @@ def test_without_a_client_no_login_is_tried(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setenv("PATH", "/none")
     assert status._try_logins([daemon(1, uid=0)], KEYS, "alice", {"DROPBEAR_DIR": "/none"}) == {}
     assert "this node has no SSH client, neither /none/bin/ssh nor ssh in PATH" in capfd.readouterr().err
+
+
+def test_a_host_that_prints_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that another user has broken into must not fill the memory of a login node."""
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nexec yes\n", encoding="ascii")
+    program.chmod(0o755)
+    monkeypatch.setattr(status, "SSH", (str(program),))
+    monkeypatch.setattr(status, "DEADLINE", within(10))
+    assert status._ask("node1", "/bin/ssh_hook") == "its output is longer than 1048576 bytes"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from patience import within
-from ssh_hook.commands import why_job
+from ssh_hook.commands import bounded_output, why_job
 from ssh_hook.commands.error_catalogue import CATALOGUE, plain
 from ssh_hook.errors import ARGUMENTS_WRONG, NO_CONTAINER, NO_SHELL, PORT_TAKEN, SYSTEM, HookError
 
-LIMIT = why_job._REAP_TIMEOUT
+LIMIT = bounded_output._REAP_TIMEOUT
 TEXT = "port 1 is in use"
 ENTRY = CATALOGUE[PORT_TAKEN]
 REMEDY = f"    what to do: {plain(ENTRY.admin if os.getuid() == 0 else ENTRY.user)}"
@@ -183,7 +183,7 @@ def test_an_ssh_that_cannot_be_killed_is_left_behind(
 ) -> None:
     """As one that hangs in the kernel."""
     monkeypatch.setattr(why_job, "DEADLINE", 2.0)
-    monkeypatch.setattr(why_job, "_REAP_TIMEOUT", LIMIT)
+    monkeypatch.setattr(bounded_output, "_REAP_TIMEOUT", LIMIT)
     monkeypatch.setattr(why_job, "_nodes", lambda *_words: ({"7"}, ["n1"]))
     cluster.program("ssh", "exec sleep 100")
     kill = subprocess.Popen.kill

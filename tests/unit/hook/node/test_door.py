@@ -67,7 +67,7 @@ def test_what_a_start_asks_of_the_kernel(
 
 @pytest.fixture(name="users")
 def fixture_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(door, "_JOBS_PLACE", str(tmp_path / "users"))
+    monkeypatch.setattr(door, "JOBS_PLACE", str(tmp_path / "users"))
     return tmp_path / "users"
 
 

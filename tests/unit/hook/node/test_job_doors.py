@@ -37,7 +37,7 @@ def test_a_bounded_file_system_is_mounted_on_a_directory_of_roots(
 
     monkeypatch.setattr(job_doors, "mount_users_tmpfs", mount)
     job_doors.make(OTHER)
-    assert (tmp_path / "mounted").read_text() == f"{users / str(OTHER)} 16384 1024 {OTHER}"
+    assert (tmp_path / "mounted").read_text() == f"{users / str(OTHER)} 1048576 1024 {OTHER}"
     assert (users / str(OTHER)).stat().st_mode & 0o777 == 0o700
     assert users.stat().st_mode & 0o777 == 0o711
     assert job_doors.users() == [OTHER]

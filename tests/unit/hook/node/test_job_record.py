@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
-from ssh_hook.node import job_doors, job_record
+from ssh_hook.node import job_doors, job_record, own_files
 from ssh_hook.node.job_record import JobRecord
 from ssh_hook.stop import lost_jobs
 
@@ -29,7 +29,7 @@ def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of the records, of which the caller is root."""
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
-    monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
+    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid()})
     return tmp_path / "place" / "jobs"
 
 
@@ -151,15 +151,15 @@ def test_what_others_can_write_to_is_refused(jobs: Path, who: str, mode: int) ->
 
 def test_another_owner_is_refused(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job_record.write("7", record())
-    monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid() + 1})
+    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid() + 1})
     with pytest.raises(HookError, match="is writable by users other than root"):
         job_record.read("7", is_rootless=False)
 
 
 def test_in_a_user_namespace_roots_files_are_nobodys() -> None:
     overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
-    assert job_record._roots(is_rootless=True) == {0, overflow}
-    assert job_record._roots(is_rootless=False) == {0}
+    assert own_files._roots(is_rootless=True) == {0, overflow}
+    assert own_files._roots(is_rootless=False) == {0}
 
 
 def test_a_record_that_the_caller_may_not_read_is_none(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_a_record_that_the_caller_may_not_read_is_none(jobs: Path, monkeypatch: 
         raise PermissionError
 
     job_record.write("7", record())
-    monkeypatch.setattr(job_record, "_open_roots", refuse)
+    monkeypatch.setattr(job_record, "open_roots", refuse)
     assert job_record.read("7", is_rootless=True) is None
 
 

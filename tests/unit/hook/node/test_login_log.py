@@ -59,12 +59,10 @@ def fixture_syslog(place: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def text_of(
-    known: dict[str, str], container: str, job: str, monkeypatch: pytest.MonkeyPatch, with_commands: bool = False
-) -> bytes:
-    """Return what Dropbear reads of a container of alice's; name and job are those that podman's monitor has."""
-    monkeypatch.setattr(monitor, "find", lambda: (["conmon", "-n", container], {"PBS_JOBID": job}))
-    return read_text(login_log.open_login_log("alice", with_commands, known, has_monitor=True))
+def text_of(known: dict[str, str], container: str, job: str, with_commands: bool = False) -> bytes:
+    """Return what Dropbear reads of a container of alice's; name and job are those that `known` lacks."""
+    found = {"container": container, "job": job, **known}
+    return read_text(login_log.open_login_log("alice", with_commands, found))
 
 
 def read_text(found: login_log.LoginLog) -> bytes:
@@ -79,7 +77,7 @@ def read_text(found: login_log.LoginLog) -> bytes:
 
 def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no daemon at /dev/log the same once more."""
-    text = text_of({"uid": "1000"}, "", "7", monkeypatch)
+    text = text_of({"uid": "1000"}, "", "7")
     entries = b"SSH_HOOK_USER=alice\nSSH_HOOK_JOB=7\nSSH_HOOK_UID=1000\n"
     assert text == b"journal socket 0 0\n, user alice, job 7\n" + entries
     with socket.socket(fileno=os.dup(login_log.open_login_log("alice", False, {}).descriptors()[0])) as sender:
@@ -90,29 +88,27 @@ def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, mon
 
 
 def test_any_other_daemon_gets_a_line(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = text_of({"uid": "1000"}, 'é"]', "", monkeypatch, with_commands=True)
+    text = text_of({"uid": "1000"}, 'é"]', "", with_commands=True)
     header, label, element = text.decode("ascii").split("\n")
     assert (header, label) == (f"syslog log {HOUR} 1", ', user alice, container \\xe9"]')
     assert element == ' user="alice" container="\\\\xe9\\"\\]" uid="1000"'
 
 
-def test_the_job_is_that_of_the_container(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not that of the process that called the engine."""
-    text = text_of({"job": "7"}, "", "9", monkeypatch)
+def test_the_job_of_the_container(syslog: socket.socket) -> None:
+    text = text_of({"job": "7"}, "", "")
     assert text.endswith(b'\n, user alice, job 7\n user="alice" job="7"')
 
 
-def test_a_container_without_a_monitor(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For which no start looks, but has the variables of its own engine."""
-    monkeypatch.setattr(monitor, "find", pytest.fail)
+def test_a_container_without_a_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the job that the variables of its own engine name."""
     monkeypatch.setattr(posix, "environ", {b"LSB_JOBID": b"8"})
-    text = read_text(login_log.open_login_log("alice", False, {}))
-    assert text.endswith(b'\n user="alice" job="8"')
+    assert monitor.job_by_variables({}) == "8"
+    assert monitor.job_by_variables({"SLURM_JOB_ID": "9"}) == "8"
 
 
 @pytest.mark.usefixtures("journal")
 def test_no_value_makes_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = text_of({"process": "1\nSSH_HOOK_USER=root"}, "a\nMESSAGE=x\x1b", "", monkeypatch)
+    text = text_of({"process": "1\nSSH_HOOK_USER=root"}, "a\nMESSAGE=x\x1b", "")
     assert text.split(b"\n")[1:] == [
         b", user alice, container a\\nMESSAGE=x\\x1b",
         b"SSH_HOOK_USER=alice",
@@ -151,16 +147,17 @@ def test_what_a_start_asks_of_the_kernel(monkeypatch: pytest.MonkeyPatch, system
 def test_all_is_read_however_long_the_values_are(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     long = '"' * 1000
     monkeypatch.setattr(log, "subject", (long, ""))
-    text = text_of(dict.fromkeys(("uid", "job", "process"), long), long, "", monkeypatch)
+    text = text_of(dict.fromkeys(("uid", "job", "process"), long), long, "")
     assert text.endswith(b' process="' + b'\\"' * 200 + b'"')
 
 
 def test_a_container_of_which_nothing_can_be_found_out(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(_pid: int, _generations: int) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(monitor, "find", fail)
-    text = read_text(login_log.open_login_log("alice", False, {}, has_monitor=True))
+    monkeypatch.setattr(monitor, "_above", fail)
+    assert monitor.find() == ([], {})
+    text = read_text(login_log.open_login_log("alice", False, {}))
     assert text.endswith(b'\n user="alice"')
 
 

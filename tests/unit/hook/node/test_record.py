@@ -29,9 +29,7 @@ def init() -> Iterator[Process]:
 
 def written(bundle: int, init: Process, tmp_path: Path) -> Path:
     """The record of a daemon that was started for `init`."""
-    known = record.record_of(
-        (init.pid, 1, 2, 3), pid_namespace(), init, Identity(0, 0), "", bundle, str(tmp_path / "copies"), ""
-    )
+    known = record.record_of((init.pid, 1, 2, 3), pid_namespace(), init, Identity(0, 0), "", str(tmp_path), "", {})
     record.write(known, bundle)
     return tmp_path / record.NAME
 
@@ -61,7 +59,7 @@ LINE = re.compile(rb"^pid_namespace=([0-9]+)\n", re.MULTILINE)
 
 def test_a_container_of_another_pid_namespace_is_not_judged(bundle: int, init: Process, tmp_path: Path) -> None:
     """Here a process of its pid may be another, or none. A record of before, which does not name it, is judged."""
-    known = record.record_of((init.pid, 1, 2, 3), pid_namespace(), init, Identity(0, 0), "", bundle, "", "")
+    known = record.record_of((init.pid, 1, 2, 3), pid_namespace(), init, Identity(0, 0), "", "/bundle", "", {})
     found = LINE.search(known.data())
     assert found is not None
     assert int(found[1]) == os.stat("/proc/self/ns/pid").st_ino

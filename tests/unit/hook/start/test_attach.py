@@ -76,7 +76,8 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> attach.Attach:
         daemon=process, supervise=lambda: ending.when_listening(process), made=list, read_to_end=lambda: None
     )
     monkeypatch.setattr(attach, "fork", lambda plan: supervisor)
-    plan: Any = SimpleNamespace(container=container, door=no_door("it has none"))
+    registration = SimpleNamespace(remove=lambda: None)
+    plan: Any = SimpleNamespace(container=container, door=no_door("it has none"), registration=registration)
     root: Any = SimpleNamespace(undo=lambda made: made)
     return attach.Attach(plan, root, Gate(), target, [])
 

@@ -38,7 +38,6 @@ def test_a_job_with_a_record(known: dict[str, JobRecord]) -> None:
     found = find_job(cgroups(), 2001, False, annotations())
     assert (found.name, found.step, found.leader) == ("1234", 1, 1230)
     assert found.hosts == [("nid001", 4), ("nid002", 4)]
-    assert found.fields == {"job": "1234"}
 
 
 def test_what_the_user_says_of_the_hosts_takes_precedence(known: dict[str, JobRecord]) -> None:

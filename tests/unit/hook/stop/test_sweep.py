@@ -27,17 +27,15 @@ def copies(tmp_path: Path) -> Path:
     directory = tmp_path / "copies"
     directory.mkdir(mode=0o700)
     init = Process(os.getpid())
-    bundle = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     for number, uid in enumerate((1, 1, 2, 2, 2)):
         known = record.record_of(
-            (init.pid, number, 2, 3), pid_namespace(), init, Identity(uid, uid), "", bundle, "", ""
+            (init.pid, number, 2, 3), pid_namespace(), init, Identity(uid, uid), "", str(tmp_path), "", {}
         )
         known.numbers["init_start_time"] = 1
         path = directory / str(number)
         path.write_bytes(known.data())
         path.chmod(0o600)
         os.utime(path, (0, 0))
-    os.close(bundle)
     init.close()
     return directory
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
-from ssh_hook.node.engine import directory_of_copies
+from ssh_hook.node.entries import ROOT_COPIES
 from ssh_hook.oci import container_paths
 
 HOOK = Path(container_paths.__file__).parents[1]
@@ -36,7 +36,7 @@ PACKAGE = {
 
 def test_places_are_those_of_the_hook() -> None:
     """The modules cannot import the hook."""
-    assert f"{hook_package.RECORDS}/daemons" == directory_of_copies(0)
+    assert f"{hook_package.RECORDS}/daemons" == ROOT_COPIES
     assert hook_package.MOUNT_POINT == container_paths.BASE
 
 

@@ -55,22 +55,26 @@ def test_the_holder_of_a_port_is_named_unless_it_is_ours(family: socket.AddressF
 def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
     people = {10: (1, os.getuid()), 11: (10, os.getuid()), 12: (10, os.getuid()), 20: (1, 2**31), 30: (None, None)}
     monkeypatch.setattr(daemons, "parent_and_owner", people.get)
-    monkeypatch.setattr(daemons, "ports_of", lambda pid: [15263])
+    monkeypatch.setattr(daemons, "ports_of", lambda pids: [15000 + len(pids)])
     assert daemons.servers([10, 11, 12, 20, 30]) == [
-        {"pid": 10, "user": daemons.user_name(os.getuid()), "ports": [15263], "sessions": 2},
-        {"pid": 20, "user": str(2**31), "ports": [15263], "sessions": 0},
+        {"pid": 10, "user": daemons.user_name(os.getuid()), "ports": [15003], "sessions": 2},
+        {"pid": 20, "user": str(2**31), "ports": [15001], "sessions": 0},
     ]
 
 
-def test_the_ports_of_a_command_line() -> None:
-    words = ["-p", "[::1]:15263", "-p", "127.0.0.1:15264", "-p", "15265", "-p", "x", "-r", "7", "-p"]
-    code = "import sys; print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, *words]
+def test_the_ports_on_which_processes_listen() -> None:
+    """Whatever their command lines say."""
+    code = (
+        "import socket, sys; held = [socket.create_server(('127.0.0.1', 0)), socket.create_server(('::1', 0), "
+        "family=socket.AF_INET6)]; print(*(one.getsockname()[1] for one in held), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, "-p", "15263"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        process.stdout.readline()
-        assert daemons.ports_of(process.pid) == [15263, 15264, 15265]
+        ports = sorted(map(int, process.stdout.readline().split()))
+        assert daemons.ports_of([process.pid]) == daemons.ports_of([os.getpid(), process.pid]) == ports
+        assert daemons.ports_of([os.getpid()]) == []
         assert daemons.parent_and_owner(process.pid) == (os.getpid(), os.getuid())
         process.stdin.close()
-    assert daemons.ports_of(process.pid) == []
+    assert daemons.ports_of([process.pid]) == []
     assert daemons.parent_and_owner(process.pid) == (None, None)

@@ -14,11 +14,11 @@ from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.process import Process, all_processes, descendants
 from ...node.door_collection import collect_doors
 from ...node.engine import Engine
+from ...node.inventory import Daemon, find_daemons
 from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left
 from ...stop.rules import require_end
 from .. import unserved
-from ..daemons import Daemon, find_daemons
 from . import targets
 
 
@@ -96,7 +96,7 @@ def _started_by_engine(daemons: list[Daemon]) -> bool:
 
     A runtime may pivot before it calls the hook: then only the record or the engine's configuration shows it.
     """
-    if any(daemon.bundle or not daemon.is_of_running for daemon in daemons):
+    if any(daemon.bundle or daemon.engine == "enroot" for daemon in daemons):
         return True
     served = {each.id for each in unserved.find_running() if each.calls_hook} if daemons else set()
     return any(daemon.id in served for daemon in daemons)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ssh_hook.commands.attach import leftovers
-from ssh_hook.commands.daemons import Daemon
+from ssh_hook.node.inventory import Daemon
 
 TARGET = {"mnt": (4, 1)}  # device and inode of the container's mount namespace
 OTHERS = (4, 2)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a command whose output may have no end, as that of another node: within a limit of bytes and of time."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import time
+
+MIN_TIMEOUT = 0.2  # seconds that a command is given at least
+_REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, e.g. on a file system, is left behind
+_CHUNK = 1 << 16  # bytes
+
+Output = tuple[str, str, int]  # standard output, standard error, status
+
+
+class TooLongError(Exception):
+    """A command's output exceeds the limit."""
+
+
+def output(command: list[str], deadline: float, limit: int) -> Output:
+    """Return what `command` prints, in bytes up to `limit`, until `deadline` (monotonic).
+
+    Raises OSError, TimeoutError, and TooLongError.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
+    try:
+        stdout, stderr = _read([pipe.fileno() for pipe in pipes], deadline, limit)
+        status = process.wait(max(MIN_TIMEOUT, deadline - time.monotonic()))
+        return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"), status
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        process.kill()
+        try:
+            process.wait(_REAP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def _read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray]:
+    """Read each to its end. Raises TimeoutError, and TooLongError for more than `limit` bytes in total."""
+    found = [bytearray() for _descriptor in descriptors]
+    with selectors.DefaultSelector() as selector:
+        for data, descriptor in zip(found, descriptors):
+            selector.register(descriptor, selectors.EVENT_READ, data)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _events in ready:
+                more = os.read(key.fd, _CHUNK)
+                key.data.extend(more)
+                if not more:
+                    selector.unregister(key.fd)
+            if sum(map(len, found)) > limit:
+                raise TooLongError
+    return found

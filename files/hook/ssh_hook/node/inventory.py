@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of the caller's containers on this node have an SSH daemon, by the entries that starts have made (entries.py).
+
+Nothing is found by the name of a process, and no process's memory is read. Root's entries are believed: only root can
+write them. A user's own count for that user's rights alone: whoever forges one misleads only herself. Containers of an
+earlier version of the hook have no description in their entry, and are not found.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError
+from ..linux import disposable_process
+from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
+from ..linux.identity import Identity
+from ..linux.process import MAX_ID, Process, all_processes, is_decimal, pid_is_taken, pid_namespace
+from ..oci.settings import LAST_PORT, NO_PORT
+from . import entries, entry_reader, record
+from .engine import JOBS_PLACE, Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .record import Record
+
+LOOPBACK = ("127.0.0.1", "::1")
+_MAX_DIGITS = 10
+_NOBODYS_GROUP = 65534  # no user may trace a process that has a group which is not the user's
+_TIMEOUT = 2.0  # seconds to read the entries of all users
+_MAX_USERS = 256
+_MAX_ANSWER = 1 << 20  # bytes of one user's entries
+
+
+class Daemon:
+    """One of the caller's containers, with its SSH daemon.
+
+    Attributes:
+        pid: of the daemon; if /proc does not show it, that of its own pid namespace.
+        uid: of the daemon, in the caller's user namespace.
+        places: where it listens, as (address, port); the address is empty for all.
+        since: when it was started, in seconds since the epoch.
+        door: the path of its door (door.py); empty if it has none for the caller.
+        has_own_network: whether its network namespace differs from the caller's.
+        engine: such as podman; empty if unknown.
+        id, name, job: of the container; empty if unknown.
+        step: the number of the container's job step, such as 1; empty if there is none or it is unknown.
+        leader: the number of the first component of a heterogeneous job, from root's record of the job; else empty.
+        task: the job's name as a task of a Slurm array, such as 1234_5; else empty.
+        bundle: empty if unknown, under enroot, and if it was started in a running container, as by attach.
+    """
+
+    def __init__(self, pid: int, uid: int, places: list[tuple[str, int]], since: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.places = places
+        self.since = since
+        self.door = ""
+        self.has_own_network = False
+        self.engine = self.id = self.name = self.job = self.step = self.task = self.leader = self.bundle = ""
+
+    @property
+    def port(self) -> int:
+        """Return the port on which it listens; NO_PORT if it has only a door."""
+        return self.places[0][1] if self.places else NO_PORT
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return where its port answers in its network namespace: on loopback too if it listens on all addresses."""
+        return [address for address, _port in self.places if address] or [*LOOPBACK]
+
+    @property
+    def label(self) -> str:
+        """Return the container's name, or the beginning of its id; empty if both are unknown."""
+        return self.name or self.id[:12]
+
+    def answers_to(self, name: str) -> bool:
+        """Return whether `name` is the container's name, the beginning of its id, or the daemon's pid."""
+        return name in (self.name, str(self.pid)) or (len(name) >= 3 and self.id.startswith(name))
+
+    def is_of_job(self, job: str) -> bool:
+        """Return whether it belongs to the scheduler's job `job`, by its cgroup or its name ``job<JOB>``."""
+        return job in (self.job, self.task) or self.job.startswith(f"{job}.") or self.name == f"job{job}"
+
+    def is_of_array(self, job: str) -> bool:
+        """Return whether it belongs to a task of the Slurm array `job`."""
+        return bool(self.task) and self.task.partition("_")[0] == job
+
+    def sessions(self) -> int:
+        """Return how many connections it serves: their processes lead sessions, a child that serves for it does not."""
+        found = 0
+        for child in _children(self.pid):
+            found += 1 if _leads_session(child) else len(_children(child))
+        return found
+
+
+def find_daemons(skipped: Iterable[int] = ()) -> list[Daemon]:
+    """Return the caller's containers with an SSH daemon on this node, the oldest first; for root those of all users.
+
+    Users' own entries are read by a process that is the user; `skipped` are the uids of users for whom none is started.
+    It forks then, so root must have no other thread. Raises HookError.
+    """
+    caller = Engine()
+    known = _visible_entries(caller)
+    if caller.host_uid == 0:
+        known += _of_users(skipped)
+    return _running(known, caller)
+
+
+def find_daemon_of(owner: int, port: int) -> Daemon | None:
+    """Return a container of the user `owner`, the caller or one whom root serves, that listens on `port` here.
+
+    That is in the caller's network namespace. `owner` is a uid of the caller's user namespace. Raises HookError.
+    """
+    caller = Engine()
+    known = _visible_entries(caller)
+    if not caller.is_rootless:
+        known = [each for each in known if each.texts["owner"] == str(owner)]
+    daemons = (daemon for daemon in _running(known, caller) if not daemon.has_own_network)
+    return next((daemon for daemon in daemons if port in (number for _address, number in daemon.places)), None)
+
+
+def _visible_entries(caller: Engine) -> list[Record]:
+    """Return the entries that the caller's own engine has made, and those that root keeps for the caller."""
+    uid = caller.host_uid
+    known = [each for path in entries.directories(uid) for _name, each in entry_reader.own(path)]
+    return [*known, *entry_reader.of_root(uid, caller.is_rootless)] if uid else known
+
+
+def _running(known: Iterable[Record], caller: Engine) -> list[Daemon]:
+    """Return the containers of the entries whose daemons run, the oldest first."""
+    visible, boot = _Visible(), _boot_time()
+    found = {each.name(): (each, visible.pid(each)) for each in known if each.texts["owner"]}
+    daemons = [_daemon(each, pid, boot, caller.host_uid) for each, pid in found.values() if pid is not None]
+    return sorted(daemons, key=lambda daemon: (daemon.since, daemon.pid))
+
+
+def _daemon(known: Record, pid: int, boot: int, caller: int) -> Daemon:
+    """Return the container with this entry, whose daemon is `pid` in the caller's pid namespace.
+
+    `boot` is in seconds since the epoch, and `caller` the caller's uid on the node.
+    """
+    texts, start = known.texts, known.numbers["start_time"]
+    owner = _number(texts["owner"], MAX_ID)
+    daemon = Daemon(pid, _uid(pid, owner), _places(texts["ports"]), boot + start // os.sysconf("SC_CLK_TCK"))
+    daemon.door = texts["door"] if owner == caller else ""  # root sees other users', whose doors accept only them
+    daemon.has_own_network = texts["network"] != str(os.stat("/proc/self/ns/net").st_ino)
+    daemon.engine, daemon.id, daemon.name = texts["engine"], texts["id"], texts["name"]
+    daemon.job, daemon.step, daemon.task, daemon.leader = texts["job"], texts["step"], texts["task"], texts["leader"]
+    daemon.bundle = known.bundle
+    return daemon
+
+
+def _places(text: str) -> list[tuple[str, int]]:
+    """Return the places in `text`: 15263, or [10.1.1.1]:15263 for each address."""
+    places = []
+    for word in text.split():
+        address, _colon, port = word.rpartition(":")
+        if number := _number(port, LAST_PORT):
+            places.append((address[1:-1], number))
+    return places
+
+
+def _number(text: str, most: int) -> int:
+    """Return the number in `text`; 0 if it is none up to `most`."""
+    return int(text) if is_decimal(text, _MAX_DIGITS) and int(text) <= most else 0
+
+
+def _uid(pid: int, owner: int) -> int:
+    """Return the uid of a process, in the caller's user namespace; `owner` if /proc does not show it."""
+    try:
+        process = Process(pid)
+    except OSError:
+        return owner
+    try:
+        return process.uid()
+    except OSError:
+        return owner
+    finally:
+        process.close()
+
+
+class _Visible:
+    """The daemons that run, by their pids in the caller's pid namespace."""
+
+    def __init__(self) -> None:
+        self._namespace = pid_namespace()
+        self._inner: dict[tuple[int, int], int] | None = None  # of processes in other pid namespaces
+
+    def pid(self, known: Record) -> int | None:
+        """Return the pid of a daemon; None if it has ended, or cannot be seen from the caller's pid namespace."""
+        pid, start_time = known.pid, known.numbers["start_time"]
+        if not known.is_of_this_boot():
+            return None
+        if not known.has_pids_of(self._namespace):
+            self._inner = _inner_pids() if self._inner is None else self._inner
+            return self._inner.get((pid, start_time))
+        try:
+            process = Process(pid)
+        except OSError:
+            return pid if pid_is_taken(pid) else None  # /proc hides it (hidepid): a sweep, which sees it, decides
+        try:
+            return pid if process.is_alive() and process.start_time() == start_time else None
+        except OSError:
+            return None  # it has exited
+        finally:
+            process.close()
+
+
+def _inner_pids() -> dict[tuple[int, int], int]:
+    """Return the pids of all processes, by each of their pids with their start time."""
+    found = {}
+    for process in all_processes():
+        try:
+            start_time = process.start_time()
+            found.update({(pid, start_time): process.pid for pid in process.pids()})
+        except OSError:
+            continue  # it has exited
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of a process; none if it has exited, or is hidden."""
+    try:
+        process = Process(pid)
+    except OSError:
+        return []
+    try:
+        return process.children()
+    except OSError:
+        return []
+    finally:
+        process.close()
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        process = Process(pid)
+    except OSError:
+        return False
+    try:
+        return process.leads_session()
+    except OSError:
+        return False
+    finally:
+        process.close()
+
+
+def _of_users(skipped: Iterable[int]) -> Iterator[Record]:
+    """Yield the entries of users' own engines. Must be called by root.
+
+    A process that is the user reads them, and is left behind if it hangs.
+    """
+    deadline = time.monotonic() + _TIMEOUT
+    names = {name for place in ("/run/user", JOBS_PLACE) for name in _names(place)}
+    users = sorted({int(name) for name in names if _number(name, MAX_ID)} - set(skipped))
+    for uid in users[:_MAX_USERS]:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        for known in _of_user(uid, min(left, _TIMEOUT / 4)):
+            if known.texts["owner"] == str(uid):
+                yield known
+
+
+def _of_user(uid: int, timeout: float) -> list[Record]:
+    """Return the entries that a process reads which is the user; none if that takes longer than `timeout` seconds."""
+
+    def read() -> bytes:
+        return b"\0".join(known.data() for path in entries.directories(uid) for _name, known in entry_reader.own(path))
+
+    user, what = Identity(uid, _NOBODYS_GROUP), f"cannot read the entries of uid {uid}"
+    try:
+        answer = disposable_process.run(read, what, user, timeout=timeout, limit=_MAX_ANSWER)
+    except HookError:
+        return []
+    return [known for known in map(record.parse, fsdecode(answer).split("\0")) if known is not None]
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _boot_time() -> int:
+    """Return when the node booted, in seconds since the epoch."""
+    lines = read_file("/proc/stat").split(b"\n")
+    return int(next(line.split()[1] for line in lines if line.startswith(b"btime ")))

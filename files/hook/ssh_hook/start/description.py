@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the entry of a daemon (node/record.py) says of its container, for people, who choose one by it."""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..linux.job_names import is_number
+from ..linux.process import is_decimal
+from ..node.monitor import JOB_VARIABLES
+from ..oci.settings import NO_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..linux.cgroups import Cgroups
+    from ..node.job_record import JobRecord
+    from .job import Job
+    from .server import Server
+
+_MAX_TEXT = 255  # characters
+_MAX_STEP_DIGITS = 9  # batch and interactive steps have more
+
+
+def describe(
+    engine: str,
+    identity: str,
+    name: str,
+    *,
+    job: Job,
+    cgroups: Cgroups,
+    environments: Iterable[Mapping[str, str]],
+    is_rootless: bool,
+    server: Server,
+    process: int,
+    owner: int,
+) -> dict[str, str]:
+    """Return texts by the names of `record.DESCRIPTION`. Raises OSError.
+
+    `identity` and `name` are the container's. `environments` are the variables of container and engine: they name the
+    job where no cgroup does. `is_rootless` is as in `job_record.read`. `process` is the open directory in /proc of a
+    process in the container's network namespace. `owner` is the uid of the user on the node.
+    """
+    number, step, known = job.name, cgroups.job[1], job.record
+    if not number:
+        number, step = _job_by_variables(environments)
+        known = _read(number, is_rootless)
+    port = "" if server.port == NO_PORT else str(server.port)
+    texts = {
+        "engine": engine,
+        "id": identity,
+        "name": name,
+        "job": number,
+        "step": step,
+        "task": _task(number, environments),
+        "leader": "" if known is None else str(known.leader),
+        "cluster": "" if known is None else known.cluster,
+        "ports": " ".join(f"[{address}]:{port}" for address in server.addresses if port) or port,
+        "network": str(os.stat("ns/net", dir_fd=process).st_ino),
+        "owner": str(owner),
+    }
+    return {field: text if text.isprintable() and len(text) <= _MAX_TEXT else "" for field, text in texts.items()}
+
+
+def engine_of(is_podmans: bool, identity: str, cgroups: Cgroups, bundle: str = "") -> str:
+    """Return the engine of the container with the id `identity`: podman or docker; empty if it is unknown.
+
+    Rootless Docker's containers may have the cgroup of its daemon. Then the bundle, of containerd, shows the engine.
+    """
+    if is_podmans:
+        return "podman"
+    names = f"/docker/{identity}", f"/docker-{identity}.scope", f"/moby/{identity}"
+    return "docker" if identity and any(path.endswith(names) for path in (*cgroups.lines, bundle)) else ""
+
+
+def _job_by_variables(environments: Iterable[Mapping[str, str]]) -> tuple[str, str]:
+    """Return job and step; each is empty where no variable names it."""
+    for values in environments:
+        for name in JOB_VARIABLES:
+            if values.get(name):
+                step = values.get("SLURM_STEP_ID", "")
+                return values[name], step if is_decimal(step, _MAX_STEP_DIGITS) else ""
+    return "", ""
+
+
+def _task(job: str, environments: Iterable[Mapping[str, str]]) -> str:
+    """Return the name of `job` as a task of a Slurm array; empty if it is none."""
+    for values in environments:
+        array, index = values.get("SLURM_ARRAY_JOB_ID"), values.get("SLURM_ARRAY_TASK_ID")
+        if array and index and values.get("SLURM_JOB_ID") == job:
+            return f"{array}_{index}"
+    return ""
+
+
+def _read(job: str, is_rootless: bool) -> JobRecord | None:
+    """Return root's record of `job`, if there is one."""
+    if not is_number(job):
+        return None
+
+    from ..node import job_record  # here: most containers are in no job
+
+    try:
+        return job_record.read(job, is_rootless)
+    except HookError:
+        return None

@@ -1,0 +1,351 @@
+"""Which daemons are found by their entries."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from patience import within
+from ssh_hook.commands.connect import choose
+from ssh_hook.linux.identity import Identity
+from ssh_hook.linux.process import Process, pid_namespace
+from ssh_hook.node import door_removal, entries, entry_reader, inventory, own_files, record
+from ssh_hook.node.record import Record
+from ssh_hook.oci.settings import NO_PORT
+
+UID = 1000
+DESCRIPTION = {"engine": "podman", "id": "a" * 64, "name": "it", "ports": "15263", "network": "7", "owner": str(UID)}
+
+
+@pytest.fixture(name="init")
+def fixture_init() -> Iterator[Process]:
+    """This process: as a daemon's first process, and as the daemon."""
+    process = Process(os.getpid())
+    yield process
+    process.close()
+
+
+@pytest.fixture(name="caller", autouse=True)
+def fixture_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A user of a node on which only this test keeps entries."""
+    caller = SimpleNamespace(host_uid=UID, is_rootless=False)
+    monkeypatch.setattr(inventory, "Engine", lambda: caller)
+    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid()})
+    monkeypatch.setattr(own_files, "let_search", lambda directory, _uid: os.fchmod(directory, 0o710))
+    for module in (entries, entry_reader):
+        monkeypatch.setattr(module, "ROOT_PLACE", str(tmp_path / "entries"))
+    monkeypatch.setattr(door_removal, "REMOVED", str(tmp_path / "removed"))
+    monkeypatch.setattr(record, "_ROOTS", str(tmp_path / "entries/"))
+    monkeypatch.setattr(entries, "ROOT_COPIES", str(tmp_path / "lib/copies"))
+    monkeypatch.setattr(entries, "state_directory", lambda uid: str(tmp_path / f"state-{uid}"))
+    monkeypatch.setattr(entries, "temporary_directory", lambda uid: str(tmp_path / f"tmp-{uid}"))
+    monkeypatch.setattr(entries, "JOBS_PLACE", str(tmp_path / "jobs"))
+    monkeypatch.setattr(inventory, "JOBS_PLACE", str(tmp_path / "jobs"))
+    return caller
+
+
+def entry(init: Process, door: str = "", bundle: str = "/bundle", **description: str) -> Record:
+    """An entry of this process."""
+    program = Path("/proc/self/exe").stat()
+    identity = (init.pid, init.start_time(), program.st_dev, program.st_ino)
+    return record.record_of(
+        identity, pid_namespace(), init, Identity(0, 0), "", bundle, door, {**DESCRIPTION, **description}
+    )
+
+
+def change(known: Record, values: dict[str, int | str]) -> None:
+    for name, value in values.items():
+        if isinstance(value, int):
+            known.numbers[name] = value
+        else:
+            known.texts[name] = value
+
+
+def kept(known: Record, engine_uid: int = 0, in_job: bool = False) -> Record:
+    entries.keep(known, engine_uid, in_job)
+    return known
+
+
+def only() -> inventory.Daemon:
+    (daemon,) = inventory.find_daemons()
+    return daemon
+
+
+def test_a_rootful_container(init: Process, tmp_path: Path) -> None:
+    known = kept(entry(init, "/door", job="1239", step="2", task="1234_5", leader="1230"))
+    daemon = only()
+    assert (daemon.pid, daemon.port, daemon.places, daemon.door) == (os.getpid(), 15263, [("", 15263)], "/door")
+    assert (daemon.engine, daemon.id, daemon.name, daemon.bundle) == ("podman", "a" * 64, "it", "/bundle")
+    assert (daemon.job, daemon.step, daemon.task, daemon.leader) == ("1239", "2", "1234_5", "1230")
+    assert abs(daemon.since - time.time()) < 10**6
+    assert daemon.has_own_network
+    for job in ("1239", "1234_5", "1234", "1230"):
+        assert choose([daemon], job, None) is daemon
+    record.remove_kept(known)
+    assert inventory.find_daemons() == []
+    assert [path.name for path in (tmp_path / "removed").iterdir()] == [f"entry-{known.name()}"]
+
+
+def test_it_is_root_alone_who_writes_and_the_user_who_searches(init: Process, tmp_path: Path) -> None:
+    known = kept(entry(init))
+    directory = tmp_path / "entries" / str(UID)
+    assert known.texts["entry"] == str(directory / "0")
+    assert stat.S_IMODE((tmp_path / "entries").stat().st_mode) == 0o711
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o710
+    assert {path.name for path in directory.iterdir()} == {"0", "numbers"}
+    assert Path(known.texts["copy"]).read_bytes() == known.data()
+    assert stat.S_IMODE(Path(known.texts["copy"]).parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("owner", ["0", ""])
+def test_root_needs_no_entry_for_itself(init: Process, tmp_path: Path, owner: str) -> None:
+    known = kept(entry(init, owner=owner))
+    assert known.texts["entry"] == ""
+    assert not (tmp_path / "entries").exists()
+
+
+def test_numbers_are_used_again_and_tell_how_far_to_look(init: Process, tmp_path: Path) -> None:
+    first, second, third = (kept(entry(init)) for _number in range(3))
+    numbers = tmp_path / "entries" / str(UID) / "numbers"
+    assert numbers.stat().st_size == 3
+    Path(second.texts["entry"]).unlink()
+    assert len(list(entry_reader.of_root(UID, is_rootless=False))) == 2
+    assert kept(entry(init)).texts["entry"] == second.texts["entry"]
+    assert kept(entry(init)).texts["entry"].endswith("/3")
+    assert {first.texts["entry"][-1], third.texts["entry"][-1]} == {"0", "2"}
+
+
+def test_two_starts_at_once(init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both take the lowest number that was free; one gets the next."""
+    kept(entry(init))
+    monkeypatch.setattr(entries.os, "listdir", lambda _directory: [])
+    assert kept(entry(init)).texts["entry"].endswith("/1")
+    assert len(list(entry_reader.of_root(UID, is_rootless=False))) == 2
+
+
+def test_one_user_has_a_bounded_number(
+    init: Process, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for module in (entries, entry_reader):
+        monkeypatch.setattr(module, "MAX_NUMBERS", 2)
+    found = [kept(entry(init)).texts["entry"] for _number in range(3)]
+    assert [path[-1:] for path in found] == ["0", "1", ""]
+
+
+def test_an_unfinished_entry_is_not_believed(init: Process, tmp_path: Path) -> None:
+    data = entry(init).data()
+    path = Path(kept(entry(init)).texts["entry"])
+    for size in (0, len(data) // 2, data.index(b"owner="), len(data) - 1):
+        path.write_bytes(data[:size])
+        assert inventory.find_daemons() == [], size
+
+
+def test_an_entry_of_an_earlier_version_is_none(init: Process) -> None:
+    known = entry(init)
+    path = Path(kept(known).texts["entry"])
+    lines = [line for line in known.data().split(b"\n") if line.split(b"=")[0].decode() not in record.DESCRIPTION]
+    path.write_bytes(b"\n".join(lines))
+    assert record.parse(path.read_text(encoding="utf-8")) is not None
+    assert inventory.find_daemons() == []
+
+
+def test_what_is_not_roots_is_not_believed(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(entry(init))
+    only()
+    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid() + 1})
+    assert inventory.find_daemons() == []
+
+
+@pytest.mark.parametrize(
+    ("lacks", "in_job", "place"),
+    [
+        ("", False, "state"),
+        ("", True, "jobs"),
+        ("state", False, "jobs"),
+        ("jobs", True, "state"),
+        ("tmp", False, "state"),
+    ],
+)
+def test_a_rootless_container(init: Process, tmp_path: Path, lacks: str, in_job: bool, place: str) -> None:
+    places = {"state": f"state-{UID}", "tmp": f"tmp-{UID}", "jobs": f"jobs/{UID}"}
+    (tmp_path / "jobs" / str(UID)).mkdir(mode=0o700, parents=True)
+    if lacks:
+        wrong = tmp_path / places[lacks]
+        if wrong.exists():
+            wrong.rmdir()
+        wrong.write_text("in the way", encoding="ascii")
+    known = kept(entry(init), UID, in_job)
+    written = {tmp_path / places[each] / "daemons" / known.name() for each in {place, "tmp"} - {lacks}}
+    assert {Path(known.texts[text]) for text in ("copy", "entry") if known.texts[text]} == written
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+    assert only().name == "it"
+    for path in sorted(written)[1:]:  # as a logout or the end of a job does
+        path.unlink()
+        assert only().name == "it"
+    record.remove_kept(known)
+    assert inventory.find_daemons() == []
+
+
+def test_where_no_place_can_be_used_a_start_says_so(
+    init: Process, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in a batch job of a node without Prolog, where another user has taken the name in /tmp."""
+    (tmp_path / f"tmp-{UID}").mkdir()
+    (tmp_path / f"tmp-{UID}").chmod(0o777)
+    (tmp_path / f"state-{UID}").write_text("in the way", encoding="ascii")
+    known = kept(entry(init), UID)
+    assert known.texts["copy"] == known.texts["entry"] == ""
+    said = capfd.readouterr().err
+    assert said.startswith("ssh_hook: warning: 'ssh_hook status' and 'connect' will not find the container")
+    assert f"{tmp_path}/tmp-{UID}/daemons: other users can write to it" in said
+    assert said.count("\n") == 1
+
+
+def test_a_full_directory_is_emptied_of_what_nobody_needs(
+    init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a job of many steps under enroot: each has left an entry and a door."""
+    place = tmp_path / "jobs" / str(UID)
+    place.mkdir(mode=0o700, parents=True)
+    create = entries.create_file
+
+    def full(name: str, data: bytes, mode: int, directory: int) -> int:
+        if len(os.listdir(directory)) >= 8:
+            raise OSError(28, "No space left on device")
+        return create(name, data, mode, directory)
+
+    monkeypatch.setattr(entries, "create_file", full)
+    for number in range(40):
+        door = place / f"door-{number}"
+        door.touch()
+        known = entry(init, str(door), bundle="")
+        known.numbers["start_time"] += 0 if number == 0 else number
+        kept(known, UID, in_job=True)
+        assert known.texts["copy"].startswith(str(place))
+    assert len(list((place / "daemons").iterdir())) <= 8
+    assert only().pid == os.getpid()
+    assert (place / "door-0").exists()
+    assert len(list(place.glob("door-*"))) <= 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_left"),
+    [
+        ({"start_time": 1}, True),
+        ({"start_time": 1, "boot_id": "another"}, True),
+        ({"start_time": 1, "pid_namespace": 7}, False),
+        ({"start_time": 1, "pidfile_host": "/pidfile"}, False),
+        ({"start_time": 1, "bundle": "/bundle"}, False),
+        ({"start_time": 1, "bundle": "/bundle", "init_start_time": 1}, True),
+        ({}, False),
+    ],
+)
+def test_what_a_sweep_or_poststop_needs_stays(
+    init: Process, tmp_path: Path, changes: dict[str, int | str], is_left: bool
+) -> None:
+    known = entry(init, bundle="")
+    change(known, changes)
+    kept(known, UID)
+    assert entry_reader.collect(str(Path(known.texts["copy"]).parent)) == is_left
+    assert Path(known.texts["copy"]).exists() != is_left
+
+
+@pytest.mark.parametrize("changes", [{"start_time": 1}, {"boot_id": "another"}, {"pid": 2**22}])
+def test_a_daemon_that_has_ended(init: Process, changes: dict[str, int | str]) -> None:
+    known = entry(init)
+    change(known, changes)
+    kept(known)
+    assert inventory.find_daemons() == []
+
+
+def test_a_daemon_that_proc_hides_runs(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(entry(init, name="hidden"))
+
+    def hide(_pid: int) -> Process:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(inventory, "Process", hide)
+    daemon = only()
+    assert (daemon.name, daemon.uid, daemon.sessions()) == ("hidden", UID, 0)
+
+
+def test_a_daemon_of_another_pid_namespace_is_found_by_its_pids(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a job that has a pid namespace of its own."""
+    known = entry(init)
+    known.numbers.update(pid=7, pid_namespace=1)
+    kept(known)
+    assert inventory.find_daemons() == []
+    monkeypatch.setattr(Process, "pids", lambda self: [self.pid, 7] if self.pid == os.getpid() else [self.pid])
+    assert only().pid == os.getpid()
+
+
+def test_places(init: Process) -> None:
+    kept(entry(init, ports="[10.1.1.1]:16000 [fd00::1]:16000"))
+    daemon = only()
+    assert daemon.places == [("10.1.1.1", 16000), ("fd00::1", 16000)]
+    assert daemon.addresses == ["10.1.1.1", "fd00::1"]
+    assert inventory._places("x [a]:b 70000 -1") == []
+
+
+def test_a_daemon_with_a_door_alone(init: Process) -> None:
+    kept(entry(init, "/door", ports="", network=str(os.stat("/proc/self/ns/net").st_ino)))
+    daemon = only()
+    assert (daemon.port, daemon.places, daemon.door, daemon.has_own_network) == (NO_PORT, [], "/door", False)
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+@pytest.mark.parametrize("engine_uid", [0, UID])
+def test_who_listens_on_a_port(init: Process, caller: SimpleNamespace, engine_uid: int, is_here: bool) -> None:
+    network = os.stat("/proc/self/ns/net").st_ino if is_here else 7
+    kept(entry(init, ports="16001", network=str(network)), engine_uid)
+    caller.host_uid = engine_uid
+    found = inventory.find_daemon_of(UID, 16001)
+    assert (None if found is None else found.name) == ("it" if is_here else None)
+    assert inventory.find_daemon_of(UID, 16002) is inventory.find_daemon_of(UID + 1, 16001) is None
+
+
+def test_root_sees_all_and_has_no_way_by_the_door_of_another(
+    init: Process, caller: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user's own engine has said counts only for that user."""
+    caller.host_uid = 0
+    texts = [entry(init, "/door", owner=owner, name=owner).data() for owner in ("1001", "0")]
+    monkeypatch.setattr(inventory, "_names", lambda directory: ["1001", "x", "0"] if directory == "/run/user" else [])
+    asked = []
+
+    def answer(_work: object, _what: str, user: Identity, timeout: float, limit: int) -> bytes:
+        asked.append((user.uid, user.gid, timeout <= 0.5, limit))
+        return b"\0".join(texts)
+
+    monkeypatch.setattr(inventory, "_TIMEOUT", 2.0)
+    monkeypatch.setattr(inventory.disposable_process, "run", answer)
+    daemon = only()
+    assert (daemon.name, daemon.door) == ("1001", "")
+    assert asked == [(1001, 65534, True, 1 << 20)]
+    assert inventory.find_daemons(skipped=[1001]) == []
+    kept(entry(init, "/door"))
+    assert [each.door for each in inventory.find_daemons(skipped=[1001])] == [""]
+
+
+def test_sessions_lead_sessions_and_are_counted_at_the_process_that_serves() -> None:
+    """A daemon that logs logins has a child that serves; any other serves itself."""
+    script = "setsid sleep 60 & setsid sleep 60 & (setsid sleep 60 & setsid sleep 60 & wait) & echo; wait"
+    with subprocess.Popen(["setsid", "sh", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        daemon = inventory.Daemon(process.pid, 0, [], 0)
+        deadline = time.monotonic() + within(10)
+        while daemon.sessions() != 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found = daemon.sessions()
+        for child in inventory._children(process.pid):
+            for each in (*inventory._children(child), child):
+                os.kill(each, signal.SIGKILL)
+    assert found == 4
