@@ -412,61 +412,18 @@ def test_a_watcher_that_sees_the_tasks_alone(enroot: Enter) -> None:
 
 # A job step of pyxis that joins the running container of an earlier step (--container-name).
 
-# The step's processes cannot enter that container's user namespace: real srun has slurmd start a step outside. This one
-# says what it was called with, and the test takes the place of slurmd.
-SRUN = """#!/bin/sh
-env >{directory}/environment
-printf '%s\\n' "$@" >{directory}/srun.new
-mv {directory}/srun.new {directory}/srun
-while :; do sleep 1000; done
-"""
 
-
-@pytest.fixture
-def srun(nothing_left: None) -> Iterator[Path]:
-    """A directory with a program srun, which writes its arguments into the file `srun` there."""
-    directory = WORK / "srun"
-    directory.mkdir(parents=True)
-    os.chown(directory, ALICE, ALICE)
-    program = directory / "bin" / "srun"
-    program.parent.mkdir()
-    program.write_text(SRUN.format(directory=directory), encoding="utf-8")
-    program.chmod(0o755)
-    yield directory
-    for pid in processes_of(str(program)):
-        os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not processes(), "end of the successor")
-    shutil.rmtree(directory)
-
-
-def processes_of(program: str) -> list[int]:
-    """Return the pids of the processes that run a script."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if program in path.read_text(encoding="utf-8", errors="replace").split("\0"):
-                found.append(int(path.parent.name))
-    return found
-
-
-def of_step(srun: Path, **requests: str) -> dict[str, str]:
+def of_step(**requests: str) -> dict[str, str]:
     """The variables of a step of pyxis."""
-    path = f"{srun}/bin:/usr/bin:/bin"
-    slurm = {
-        "SLURM_JOB_ID": "1234",
-        "SLURMD_NODENAME": "node7",
-        "SLURM_NTASKS": "9",
-        "PYXIS_RUNTIME_PATH": "/run/pyxis",
-    }
-    return {"OCIHOOKS_SSH": "1", "PATH": path, **slurm, **requests}
+    return {"OCIHOOKS_SSH": "1", "SLURM_JOB_ID": "1234", "PYXIS_RUNTIME_PATH": "/run/pyxis", **requests}
 
 
-def joins(enroot: Enter, first: Enroot, srun: Path, **requests: str) -> subprocess.Popen[bytes]:
+def joins(enroot: Enter, first: Enroot) -> subprocess.Popen[bytes]:
     """Have a step join the container `first`; return its task, which executes its program.
 
     As pyxis does it: with a second container in the same root file system, which ends when the task has joined.
     """
-    second = enroot(beside=first, command=PYXIS, requests=of_step(srun, **requests)).wait_until_it_runs()
+    second = enroot(beside=first, command=PYXIS, requests=of_step()).wait_until_it_runs()
     second.wait_until_it_stops()
     task = first.join(*TASK)
     second.exits()
@@ -475,48 +432,42 @@ def joins(enroot: Enter, first: Enroot, srun: Path, **requests: str) -> subproce
     return task
 
 
-def test_a_step_that_joins_has_ssh_by_the_first(srun: Path, enroot: Enter) -> None:
-    """It needs no port of its own, and starts no daemon."""
-    first = enroot(requests=of_step(srun)).wait_until_it_runs()
-    before = {pid for pid, name in processes().items() if name.startswith("dropbear")}
-    joins(enroot, first, srun)
-    assert {pid for pid, name in processes().items() if name.startswith("dropbear")} == before
+def test_a_step_that_joins_has_ssh_by_the_first(enroot: Enter) -> None:
+    """It needs no port of its own, and starts no process of ours."""
+    first = enroot(requests=of_step()).wait_until_it_runs()
+    before = set(processes())
+    joins(enroot, first)
+    assert set(processes()) == before
     assert first.ssh("echo served").checked().text == "served"
 
 
-def test_a_step_that_joins_keeps_ssh_when_the_first_ends(srun: Path, enroot: Enter, other_key: Path) -> None:
-    """Slurm kills all processes of the first step, with its daemon: the other step has it attached again."""
-    first = enroot(requests=of_step(srun)).wait_until_it_runs()
-    requests = {"OCIHOOKS_SSH_PORT": str(PORT), "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": str(other_key)}
-    task = joins(enroot, first, srun, **requests)
-    assert not (srun / "srun").exists()
+def test_attach_after_the_step_that_started_ssh(enroot: Enter, other_key: Path) -> None:
+    """Slurm kills all processes of the first step, with its daemon; its user attaches another one from the node."""
+    first = enroot(requests=of_step()).wait_until_it_runs()
+    task = joins(enroot, first)
     for process in (first.init(), daemon()):
         os.kill(process, signal.SIGKILL)
-    wait_for((srun / "srun").exists, "a step for attach")
-    *options, program, command, seccomp, pid = (srun / "srun").read_text(encoding="utf-8").splitlines()
-    assert {"--overlap", "--jobid=1234", "--nodelist=node7"} <= set(options)
-    assert (program, command, seccomp, pid) == (LAUNCHER, "attach", "--without-seccomp", str(task.pid))
-    variables = (srun / "environment").read_text(encoding="utf-8").splitlines()
-    assert not [line for line in variables if line.startswith(("SLURM_", "PYXIS_"))]  # each is an option of srun's
-    asked = [line for line in variables if line.startswith("OCIHOOKS_")]
-    run_in_time(as_user(ALICE, *asked, program, command, seccomp, pid)).checked()
+    wait_for(lambda: not processes(), "end of the daemon")
+    requests = [f"OCIHOOKS_SSH_PORT={PORT}", f"OCIHOOKS_SSH_AUTHORIZE_SSH_KEY={other_key}"]
+    attach = [LAUNCHER, "attach", "--without-seccomp", str(task.pid)]
+    run_in_time(as_user(ALICE, *requests, *attach)).checked()
     assert run(from_outside(PORT, "echo served")).checked().text == "served"
     task.kill()
     wait_for(lambda: PORT not in listening(), "end of the daemon")
 
 
-def test_a_second_container_in_one_root_file_system(srun: Path, enroot: Enter) -> None:
+def test_a_second_container_in_one_root_file_system(enroot: Enter) -> None:
     """No task joins the first (no_exec), and it asks for another port: it has a daemon of its own."""
-    first = enroot(requests=of_step(srun)).wait_until_it_runs()
-    second = enroot(beside=first, requests=of_step(srun, OCIHOOKS_SSH_PORT=str(PORT + 1))).wait_until_it_runs()
+    first = enroot(requests=of_step()).wait_until_it_runs()
+    second = enroot(beside=first, requests=of_step(OCIHOOKS_SSH_PORT=str(PORT + 1))).wait_until_it_runs()
     assert first.ssh("echo first").checked().text == "first"
     assert {PORT, PORT + 1} <= listening()
     assert second.ssh("echo second").checked().text == "second"
 
 
-def test_a_container_of_another_root_file_system_is_not_joined(srun: Path, enroot: Enter) -> None:
-    enroot(requests=of_step(srun)).wait_until_it_runs()
-    failed = enroot(requests=of_step(srun)).fails()
+def test_a_container_of_another_root_file_system_is_not_joined(enroot: Enter) -> None:
+    enroot(requests=of_step()).wait_until_it_runs()
+    failed = enroot(requests=of_step()).fails()
     assert_one_line(failed, f"port {PORT} is in use by ")
     assert "choose another with OCIHOOKS_SSH_PORT=auto or a number" in failed
 

@@ -12,8 +12,6 @@ container's variables, which an image may set.
 
 from __future__ import annotations
 
-import sys
-
 from ..confine.apply import capability_names
 from ..confine.lsm import Labels
 from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, ContainerEndedError, HookError, printable
@@ -100,7 +98,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     cgroups = Cgroups(process, rootless=True)
     job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
     server = Server(container.annotations, settings, _PORT_OPTION, job, not is_in_hosts_network())
-    if "PYXIS_RUNTIME_PATH" in variables and _is_served(rootfs, server.port, init, variables):
+    if "PYXIS_RUNTIME_PATH" in variables and _is_served(rootfs, server.port):
         return None
     collect_doors(engine.host_uid)
     description = describe(
@@ -144,18 +142,15 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     )
 
 
-def _is_served(rootfs: str, port: int, init: Process, variables: dict[str, str]) -> bool:
+def _is_served(rootfs: str, port: int) -> bool:
     """Return whether the user's running container in the same root file system has a daemon at `port`.
 
     pyxis then starts this container only for its hooks and variables, and the tasks join the other one. Raises OSError.
     """
-    from .successor import find_joined, leave_successor  # here: few containers are joined
+    from .joined import find_joined  # here: few containers are joined
 
     joined = find_joined(rootfs)
-    if joined is None:
-        return False
-    leave_successor(joined, init, variables, sys.argv[0])
-    is_served = joined.has_daemon(port)
+    is_served = joined is not None and joined.has_daemon(port)
     if is_served:
         log(INFO, f"{rootfs}: the container that runs in this root file system already has SSH at port {port}")
     return is_served

@@ -7,27 +7,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from ssh_hook.start import successor
-from ssh_hook.start.successor import find_joined
+from ssh_hook.start import joined
+from ssh_hook.start.joined import find_joined
 
 MINE = os.geteuid()
-STEP, OTHER_STEP = (f"1:cpu:/slurm/uid_2001/job_7/step_{number}" for number in (1, 0))
 SERVER = "/opt/oci-hooks/ssh/dropbear/bin/dropbear"
 
 
 class OneProcess:
     """A process as others see it in /proc."""
 
-    def __init__(
-        self, pid: int, root: str, uid: int = MINE, name: str = "sh", arguments: str = "", cgroup: str = STEP
-    ) -> None:
+    def __init__(self, pid: int, root: str, uid: int = MINE, name: str = "sh", arguments: str = "") -> None:
         self.pid = pid
         self._uid = uid
         self._files = {
             "mountinfo": f"{pid // 10}0 7 {root} / rw - ext4 x rw\n{pid // 10}1 7 0:5 / /proc rw - proc x rw\n",
             "comm": f"{name}\n",
             "cmdline": arguments.replace(" ", "\0") + "\0",
-            "cgroup": f"{cgroup}\n",
         }
 
     def read(self, name: str) -> bytes:
@@ -45,31 +41,31 @@ def rootfs(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A directory, and the device and path of its mount as in mountinfo."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
     directory = os.open(tmp_path, os.O_PATH)
-    number = successor.mount_id(directory).decode()
+    number = joined.mount_id(directory).decode()
     os.close(directory)
     (fields,) = (fields for fields in lines if fields[0] == number)
     yield tmp_path, f"{fields[2]} {fields[3]}"
 
 
 def show(monkeypatch: pytest.MonkeyPatch, processes: Sequence[OneProcess]) -> None:
-    monkeypatch.setattr(successor, "all_processes", lambda: iter(processes))
+    monkeypatch.setattr(joined, "all_processes", lambda: iter(processes))
 
 
 def test_the_same_user_in_the_same_root(monkeypatch: pytest.MonkeyPatch, rootfs: tuple[Path, str]) -> None:
     path, root = rootfs
     daemon = OneProcess(52, root, name="dropbear", arguments=f"{SERVER} -F -p 15263 -P pid")
     show(monkeypatch, [OneProcess(31, "9:9 /elsewhere"), OneProcess(51, root), daemon])
-    joined = find_joined(str(path))
-    assert joined is not None and joined.mount == b"50"
-    assert joined.has_daemon(15263)
-    assert not joined.has_daemon(1526) and not joined.has_daemon(5263)
+    found = find_joined(str(path))
+    assert found is not None and found.mount == b"50"
+    assert found.has_daemon(15263)
+    assert not found.has_daemon(1526) and not found.has_daemon(5263)
 
 
 def test_a_daemon_for_one_address(monkeypatch: pytest.MonkeyPatch, rootfs: tuple[Path, str]) -> None:
     path, root = rootfs
     show(monkeypatch, [OneProcess(52, root, name="dropbear", arguments=f"{SERVER} -p [::1]:15263")])
-    joined = find_joined(str(path))
-    assert joined is not None and joined.has_daemon(15263)
+    found = find_joined(str(path))
+    assert found is not None and found.has_daemon(15263)
 
 
 @pytest.mark.parametrize(("uid", "suffix"), [(MINE + 1, ""), (MINE, "/deeper")], ids=["user", "directory"])
@@ -85,16 +81,5 @@ def test_a_daemon_of_another_container(monkeypatch: pytest.MonkeyPatch, rootfs: 
     path, root = rootfs
     other = OneProcess(62, root, name="dropbear", arguments=f"{SERVER} -p 15263")
     show(monkeypatch, [OneProcess(51, root), other])
-    joined = find_joined(str(path))
-    assert joined is not None and not joined.has_daemon(15263) and not joined.await_daemon_end()
-
-
-def test_the_oldest_process_while_the_step_uses_it(monkeypatch: pytest.MonkeyPatch, rootfs: tuple[Path, str]) -> None:
-    path, root = rootfs
-    first, task = OneProcess(51, root, cgroup=OTHER_STEP), OneProcess(53, root)
-    show(monkeypatch, [OneProcess(50, root, name="ssh_hook", cgroup=OTHER_STEP), first, task])
-    joined = find_joined(str(path))
-    assert joined is not None
-    assert joined.oldest_task(("7", "1")) == 51
-    show(monkeypatch, [first])
-    assert joined.oldest_task(("7", "1")) == 0
+    found = find_joined(str(path))
+    assert found is not None and not found.has_daemon(15263)
