@@ -1,6 +1,6 @@
 """What the real Sarus Suite keeps of the contract, on a cluster that molecule/real-suite has prepared.
 
-Usage: suite.py, in the bed of the cluster, with the environment of cluster.py.
+Usage: sarus_suite.py, in the bed of the cluster, with the environment of cluster.py.
 """
 
 from __future__ import annotations
