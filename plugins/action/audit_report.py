@@ -5,21 +5,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _files
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _report_files, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 
-_JSON, _PAGE = "audit.json", "audit.html"
-# What identifies an earlier report: only that is replaced.
-_PARTS = {_JSON: ('"format": ', '"collection": ', '"nodes": '), _PAGE: ("<title>SSH into containers: audit of ",)}
-_MODE = 0o640
 # Arguments of the module user_keys, with their defaults.
 _KEYS: dict[str, Any] = {
     "users": [],
@@ -46,10 +38,10 @@ class ActionModule(NodeAction):
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))
         is_wanted = directory.startswith("/") and not suspicious  # the preflight rejects any other
-        page, with_lines = f"{directory}/{_PAGE}" if is_wanted else "", bool(self._task.diff)
+        page, with_lines = f"{directory}/{_report_files.PAGE}" if is_wanted else "", bool(self._task.diff)
         _display.display(f"\n{_audit.table(rows, keys, page, with_lines=with_lines)}\n")
         try:
-            written = write_report(directory, text, bool(variables["ansible_check_mode"])) if is_wanted else []
+            written = _report_files.write(directory, text, bool(variables["ansible_check_mode"])) if is_wanted else []
         except OSError as error:
             sentence = (
                 f"{error.filename or directory} on the controller cannot be written (ssh_hook_report_dir): "
@@ -88,37 +80,3 @@ class ActionModule(NodeAction):
         except AnsibleError as error:  # the report covers all nodes, even if this one fails
             answer = {"msg": str(error)}
         return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
-
-
-def write_report(directory: str, text: str, check: bool) -> list[str]:
-    """Write the files that are missing or have other content. Return their paths.
-
-    Their timestamps show when the nodes were audited, even if nothing has changed.
-
-    Raises:
-        OSError: a file cannot be written, or is not from an audit.
-    """
-    if not check:
-        os.makedirs(directory, mode=0o750, exist_ok=True)
-    written = []
-    for name, content in ((_JSON, text), (_PAGE, _audit.page(text))):
-        path = Path(directory, name)
-        if is_as(path, content):
-            if not check:
-                os.utime(path)
-            continue
-        written.append(str(path))
-        if os.path.lexists(path) and not all(part in _text(path) for part in _PARTS[name]):
-            raise OSError(errno.EEXIST, "no audit wrote this file, so it stays", str(path))
-        if not check:
-            _files.write(str(path), content.encode(), _MODE, owner=None)
-    return written
-
-
-def is_as(path: Path, content: str) -> bool:
-    """Return whether a path is a file with this content and a report's mode."""
-    return os.path.lexists(path) and path.lstat().st_mode == 0o100000 | _MODE and _text(path) == content
-
-
-def _text(path: Path) -> str:
-    return _files.read(str(path)).decode(errors="replace")

@@ -1264,7 +1264,7 @@ PROMISES = (
         "refuse_foreign",
         "if is_foreign(path):",
         "if False:",
-        "unit/plugins/module_utils/test_files.py::test_another_programs",
+        "unit/plugins/module_utils/test_marks.py::test_another_programs",
         "DID NOT RAISE",
     ),
     Fault(

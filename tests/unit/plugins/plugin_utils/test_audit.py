@@ -8,11 +8,9 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ocihooks.ssh.plugins.action import audit_report
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit as audit
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
@@ -473,18 +471,3 @@ def test_the_same_facts_give_the_same_files_in_any_order() -> None:
     assert [facts[key] for key in ("format", "collection", "limit", "keys")] == [1, "1.0.0", "node*", None]
     assert [node["name"] for node in facts["nodes"]] == ["node9", "node10"]
     assert audit.page(first) == audit.page(again)
-
-
-def test_a_report_replaces_only_an_earlier_one(tmp_path: Path) -> None:
-    text = audit.report([audit.failed_row("n1", "gone")], None, None, "1.0.0")
-    other = tmp_path / "audit.html"
-    other.write_text("<title>The site's</title>", encoding="utf-8")
-    with pytest.raises(OSError, match=f"no audit wrote this file, so it stays: '{other}'"):
-        audit_report.write_report(str(tmp_path), text, check=True)
-    assert other.read_text(encoding="utf-8") == "<title>The site's</title>"
-    other.unlink()
-    paths = [str(tmp_path / name) for name in ("audit.json", "audit.html")]
-    assert audit_report.write_report(str(tmp_path), text, check=False) == paths
-    assert audit_report.write_report(str(tmp_path), text, check=False) == []
-    changed = audit.report([audit.failed_row("n2", "gone")], None, None, "1.0.1")
-    assert audit_report.write_report(str(tmp_path), changed, check=False) == paths
