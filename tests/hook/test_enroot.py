@@ -20,6 +20,7 @@ from containers import (
     PORT,
     WORK,
     as_user,
+    kept_records,
     keys,
     listening,
     processes,
@@ -30,6 +31,7 @@ from containers import (
     wait_until_found,
 )
 from enroot import HOOKS, SCRIPT, Enroot
+from recorded import age
 
 Enter = Callable[..., Enroot]
 BANNER = b"SSH-2.0-"
@@ -392,6 +394,27 @@ def test_tasks_keep_it_before_they_execute(enroot: Enter, remap: bool) -> None:
     wait_for(serves, "the daemon's answer")
     tasks[0].kill()
     wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
+
+
+def test_a_sweep_while_tasks_run(enroot: Enter) -> None:
+    """The first process has ended, but not the container. A sweep of an earlier version looks at what is recorded."""
+    container = enroot(command=PYXIS).wait_until_it_runs()
+    container.wait_until_it_stops()
+    task = container.join(*TASK)
+    container.exits()
+    execute(task)
+    assert kept_records()
+    for path in kept_records():
+        lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
+        assert lines["init_pid"] == lines["pid"], "the first process stands for it"
+    age()
+    run_in_time(as_user(ALICE, LAUNCHER, "sweep")).checked()
+    assert task.poll() is None
+    wait_for(serves, "the daemon's answer")
+    task.kill()
+    wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
+    run_in_time(as_user(ALICE, LAUNCHER, "sweep")).checked()
+    assert not kept_records()
 
 
 def test_a_watcher_that_sees_the_tasks_alone(enroot: Enter) -> None:

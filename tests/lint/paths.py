@@ -64,7 +64,7 @@ REASONS = {
     "node/entries.py _open_users": "only root writes to /run/ocihooks-ssh",
     "node/entry_reader.py _remove_left": "it is in a directory of the caller's, of whose rights it has no more",
     "node/entry_reader.py of_users": "only root writes to /run/ocihooks-ssh",
-    "node/entry_reader.py own": CHECKED,
+    "node/entry_reader.py _named": CHECKED,
     "node/inventory.py _names": "/run is root's, and only root makes directories there",
     "node/record.py remove_kept": "only the caller could have written a record that names it",
     "stop/sweep.py sweep_entries_of_users": "only root writes to /run/ocihooks-ssh",

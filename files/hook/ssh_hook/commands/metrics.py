@@ -15,15 +15,12 @@ import time
 from pathlib import Path
 
 from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, kind_of_os
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, read_all
+from ..linux.fast_stdlib import closing, read_all
 from ..linux.files import is_own
 from ..node import last_messages
-from ..node.inventory import find_daemons
+from ..node.inventory import find_all_daemons
 from .error_catalogue import CATALOGUE
 from .public_file import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_VALUE = 1 << 53  # the largest count in a float64
@@ -94,11 +91,8 @@ class Metrics:
         return "\n".join(lines)
 
 
-def update(path: str, collected: int, errors: int, skipped: Iterable[int] = ()) -> None:
-    """Update the file `path` with the current numbers and the results of one sweep. Raises HookError.
-
-    `skipped` are the uids of users whose own containers are not counted (inventory.py).
-    """
+def update(path: str, collected: int, errors: int) -> None:
+    """Update the file `path` with the current numbers and the results of one sweep. Raises HookError."""
     directory, name = os.path.split(path)
     try:
         with closing(_open_own(directory or ".")) as place:
@@ -106,7 +100,7 @@ def update(path: str, collected: int, errors: int, skipped: Iterable[int] = ()) 
             metrics.collected += collected
             metrics.errors += errors
             metrics.count_failures(int(time.time()))
-            daemons = find_daemons(skipped)
+            daemons = find_all_daemons()
             text = metrics.text(len(daemons), sum(daemon.sessions() for daemon in daemons))
             replace(path, place, text.encode())  # its temporary name has no suffix that node_exporter reads
     except OSError as error:

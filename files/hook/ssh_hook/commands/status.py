@@ -16,7 +16,7 @@ from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..keys.store import KeySet
 from ..log import ERROR, PREFIX, WARNING, log
-from ..node.inventory import Daemon, find_daemons
+from ..node.inventory import Daemon, find_all_daemons
 from .bounded_output import TooLongError, output
 from .hosts import SSH, expand, launcher
 from .keygen import caller, is_root_without_keys
@@ -73,7 +73,7 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
         keys = None if is_root_without_keys(directory) else store.load(directory, name)
     except KeyStoreError as error:
         problem = str(error)
-    daemons = find_daemons()
+    daemons = find_all_daemons()
     for sentence in unserved(find_running(), daemons):
         log(WARNING, sentence)
     problems = {} if keys is None else _try_logins(daemons, keys, name, settings)

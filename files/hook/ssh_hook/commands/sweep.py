@@ -16,7 +16,7 @@ from ..node import entries
 from ..node.door_collection import collect_doors
 from ..node.engine import Engine
 from ..stop.lost_jobs import remove_lost_jobs
-from ..stop.sweep import NAME, is_held_up, sweep, sweep_entries_of_users, users_of_left_processes
+from ..stop.sweep import NAME, is_held_up, sweep, sweep_entries_of_users
 
 DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
 Root cleans up after all rootful containers, and a user after their own. A timer runs this."""
@@ -52,7 +52,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         from . import metrics  # here: most sweeps need no metrics
 
         try:
-            metrics.update(arguments.metrics, collected, failures, users_of_left_processes())
+            metrics.update(arguments.metrics, collected, failures)
         except LateError as error:
             log(ERROR, str(error), error.kind)
             failures += 1

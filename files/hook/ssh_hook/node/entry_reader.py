@@ -45,8 +45,13 @@ def of_root(uid: int, is_rootless: bool) -> Iterator[Record]:
         return  # no rootful engine has started a container of the user's
 
 
-def own(path: str) -> Iterator[tuple[str, Record]]:
-    """Yield name and content of the caller's entries in the directory `path`."""
+def own(path: str) -> Iterator[Record]:
+    """Yield the caller's entries in the directory `path`."""
+    return (known for _name, known in _named(path) if known is not None)
+
+
+def _named(path: str) -> Iterator[tuple[str, Record | None]]:
+    """Yield name and content of the caller's entries in the directory `path`; None if half of one was written."""
     try:
         with closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as directory:
             if not is_own(os.fstat(directory), stat.S_IFDIR):
@@ -54,11 +59,10 @@ def own(path: str) -> Iterator[tuple[str, Record]]:
             for name in os.listdir(directory)[:_MAX_NAMES]:
                 try:
                     with closing(os.open(name, _READ, dir_fd=directory)) as file:
-                        known = _read(file) if is_own(os.fstat(file)) else None
+                        if is_own(os.fstat(file)):
+                            yield name, _read(file)
                 except OSError:
                     continue  # its container has ended
-                if known is not None:
-                    yield name, known
     except OSError:
         return  # there is none, or another user's
 
@@ -73,7 +77,7 @@ def collect(path: str) -> int:
 
     Nobody removes them if a supervisor was killed, or under enroot. Their doors are removed too.
     """
-    return sum(_remove_left(f"{path}/{name}", known) for name, known in own(path) if _is_left(known))
+    return sum(_remove_left(f"{path}/{name}", known) for name, known in _named(path) if known and _is_left(known))
 
 
 def _is_left(known: Record) -> bool:
@@ -100,12 +104,13 @@ def _remove_left(path: str, known: Record) -> bool:
     return True
 
 
-def of_users() -> Iterator[tuple[str, Record]]:
-    """Yield path and content of root's entries for users. Must be called by root. Raises OSError."""
+def of_users() -> Iterator[tuple[str, Record | None]]:
+    """Yield path and content of root's entries for users, as `_named`. Must be called by root. Raises OSError."""
     try:
         users = os.listdir(ROOT_PLACE)
     except FileNotFoundError:
         return  # no rootful engine has started a container since the node booted
     for user in users:
-        for name, known in own(f"{ROOT_PLACE}/{user}"):
-            yield f"{ROOT_PLACE}/{user}/{name}", known
+        for name, known in _named(f"{ROOT_PLACE}/{user}"):
+            if name != NUMBERS:
+                yield f"{ROOT_PLACE}/{user}/{name}", known

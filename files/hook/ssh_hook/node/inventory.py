@@ -12,9 +12,11 @@ import time
 
 from ..errors import HookError
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_file
 from ..linux.identity import Identity
 from ..linux.process import MAX_ID, Process, all_processes, is_decimal, pid_is_taken, pid_namespace
+from ..linux.syscalls import set_name
+from ..linux.user_namespaces import owner_uid
 from ..oci.settings import LAST_PORT, NO_PORT
 from . import entries, entry_reader, record
 from .engine import JOBS_PLACE, Engine
@@ -30,6 +32,7 @@ _NOBODYS_GROUP = 65534  # no user may trace a process that has a group which is 
 _TIMEOUT = 2.0  # seconds to read the entries of all users
 _MAX_USERS = 256
 _MAX_ANSWER = 1 << 20  # bytes of one user's entries
+_READER = b"ssh_hook reader"  # the name of the processes that read them
 
 
 class Daemon:
@@ -94,16 +97,25 @@ class Daemon:
         return found
 
 
-def find_daemons(skipped: Iterable[int] = ()) -> list[Daemon]:
-    """Return the caller's containers with an SSH daemon on this node, the oldest first; for root those of all users.
+def find_daemons() -> list[Daemon]:
+    """Return the caller's containers with an SSH daemon on this node, the oldest first; for root those of its engines.
 
-    Users' own entries are read by a process that is the user; `skipped` are the uids of users for whom none is started.
-    It forks then, so root must have no other thread. Raises HookError.
+    Raises HookError.
+    """
+    caller = Engine()
+    return _running(_visible_entries(caller), caller)
+
+
+def find_all_daemons() -> list[Daemon]:
+    """Do as `find_daemons`, but for root find those of users' own engines too, to show and count them.
+
+    Users' own entries are read by a process that is the user; none is started for a user for whom an earlier one is
+    still blocked. It forks, so root must have no other thread. Raises HookError.
     """
     caller = Engine()
     known = _visible_entries(caller)
     if caller.host_uid == 0:
-        known += _of_users(skipped)
+        known += _of_users()
     return _running(known, caller)
 
 
@@ -123,15 +135,19 @@ def find_daemon_of(owner: int, port: int) -> Daemon | None:
 def _visible_entries(caller: Engine) -> list[Record]:
     """Return the entries that the caller's own engine has made, and those that root keeps for the caller."""
     uid = caller.host_uid
-    known = [each for path in entries.directories(uid) for _name, each in entry_reader.own(path)]
+    known = [each for path in entries.directories(uid) for each in entry_reader.own(path)]
     return [*known, *entry_reader.of_root(uid, caller.is_rootless)] if uid else known
 
 
 def _running(known: Iterable[Record], caller: Engine) -> list[Daemon]:
     """Return the containers of the entries whose daemons run, the oldest first."""
     visible, boot = _Visible(), _boot_time()
-    found = {each.name(): (each, visible.pid(each)) for each in known if each.texts["owner"]}
-    daemons = [_daemon(each, pid, boot, caller.host_uid) for each, pid in found.values() if pid is not None]
+    found: dict[str, Record] = {}
+    for each in known:
+        if each.texts["owner"]:
+            found.setdefault(each.name(), each)  # root's come first: nobody's own replaces one
+    pids = ((each, visible.pid(each)) for each in found.values())
+    daemons = [_daemon(each, pid, boot, caller.host_uid) for each, pid in pids if pid is not None]
     return sorted(daemons, key=lambda daemon: (daemon.since, daemon.pid))
 
 
@@ -246,28 +262,58 @@ def _leads_session(pid: int) -> bool:
         process.close()
 
 
-def _of_users(skipped: Iterable[int]) -> Iterator[Record]:
-    """Yield the entries of users' own engines. Must be called by root.
+def _of_users() -> Iterator[Record]:
+    """Yield the entries of users' own engines for processes of these users. Must be called by root.
 
     A process that is the user reads them, and is left behind if it hangs.
     """
     deadline = time.monotonic() + _TIMEOUT
-    names = {name for place in ("/run/user", JOBS_PLACE) for name in _names(place)}
-    users = sorted({int(name) for name in names if _number(name, MAX_ID)} - set(skipped))
-    for uid in users[:_MAX_USERS]:
-        left = deadline - time.monotonic()
+    names = {name for place in ("/run/user", JOBS_PLACE) for name in _names(place) if _number(name, MAX_ID)}
+    names -= {str(uid) for uid in _users_of_left_readers()}
+    for name in sorted(names, key=hash)[:_MAX_USERS]:  # in a different order each time, so that none is always missing
+        uid, left = int(name), deadline - time.monotonic()
         if left <= 0:
             return
         for known in _of_user(uid, min(left, _TIMEOUT / 4)):
-            if known.texts["owner"] == str(uid):
+            if known.texts["owner"] == name and _is_process_of(uid, known.pid):
                 yield known
+
+
+def _users_of_left_readers() -> set[int]:
+    """Return the uids of the processes that `_of_user` has left behind. Users can imitate only their own."""
+    found = set()
+    for process in all_processes():
+        try:
+            if process.hangs() and process.read("comm") == _READER + b"\n":
+                found.add(process.uid())
+        except OSError:
+            continue  # it has exited
+    return found
+
+
+def _is_process_of(uid: int, pid: int) -> bool:
+    """Return whether a process is the user's, or in a user namespace that the user has made."""
+    try:
+        process = Process(pid)
+    except OSError:
+        return False
+    try:
+        if process.uid() == uid:
+            return True
+        with closing(process.open("ns/user", os.O_RDONLY)) as namespace:
+            return owner_uid(namespace) == uid
+    except OSError:
+        return False
+    finally:
+        process.close()
 
 
 def _of_user(uid: int, timeout: float) -> list[Record]:
     """Return the entries that a process reads which is the user; none if that takes longer than `timeout` seconds."""
 
     def read() -> bytes:
-        return b"\0".join(known.data() for path in entries.directories(uid) for _name, known in entry_reader.own(path))
+        set_name(_READER)
+        return b"\0".join(known.data() for path in entries.directories(uid) for known in entry_reader.own(path))
 
     user, what = Identity(uid, _NOBODYS_GROUP), f"cannot read the entries of uid {uid}"
     try:

@@ -78,6 +78,14 @@ class Record:
         """Return the path of the daemon's door; empty if it has none."""
         return self.texts["door"]
 
+    def without_container(self) -> Record:
+        """Return the same record for a container whose end only its own processes know: its daemon stands for it.
+
+        Sweeps, also of earlier versions, then end nothing. Later changes of texts are changes of both.
+        """
+        daemon = {"init_pid": self.numbers["pid"], "init_start_time": self.numbers["start_time"]}
+        return Record({**self.numbers, **daemon}, self.texts)
+
     def data(self) -> bytes:
         """Return the content of the record's file."""
         fields = [f"{name}={value}" for name, value in [*self.numbers.items(), *self.texts.items()]]

@@ -64,7 +64,10 @@ class DaemonEntry:
         self._namespace = pid_namespace()  # asked for before the fork, as in door.py
 
     def keep(self, daemon: Forked, bundle: str, door: str) -> record.Record:
-        """Keep the entry; return it. `bundle` and `door` are paths, or empty. Raises OSError."""
+        """Keep the entry; return it. `bundle` and `door` are paths, or empty. Raises OSError.
+
+        Without a bundle nobody calls poststop, and the first process may end long before the container.
+        """
         identity = (daemon.pid, daemon.start_time, *self._program)
         known = record.record_of(
             identity,
@@ -76,7 +79,7 @@ class DaemonEntry:
             door,
             self._description,
         )
-        entries.keep(known, self._engine_uid, self._in_job)
+        entries.keep(known if bundle else known.without_container(), self._engine_uid, self._in_job)
         return known
 
 

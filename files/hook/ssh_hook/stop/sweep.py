@@ -15,7 +15,7 @@ from ..linux.fast_stdlib import closing, os, read_file, stat
 from ..linux.files import is_own
 from ..linux.process import all_processes
 from ..log import DEBUG, ERROR, INFO, log
-from ..node import entry_reader, record
+from ..node import entries, entry_reader, record
 from ..node.door_removal import move_away
 from ..node.record import Record
 from .rules import end_recorded
@@ -65,12 +65,13 @@ def sweep(path: str) -> tuple[int, int]:
 def sweep_entries_of_users() -> None:
     """Take stale entries away from the users of rootful containers. Must be called by root. Raises OSError.
 
-    Normally that is done with the copy, which is missing if /var/lib was full, or an earlier version has swept it.
+    Normally that is done with the copy, which is missing if /var/lib was full, or an earlier version has swept it. A
+    hook that was killed leaves half an entry.
     """
     for path, known in entry_reader.of_users():
         try:
-            if not _is_young(os.stat(path)) and known.container_is_gone():
-                move_away(path, f"entry-{known.name()}")
+            if not _is_young(os.stat(path)) and (known is None or known.container_is_gone()):
+                move_away(path, f"entry-{os.urandom(8).hex()}")
         except FileNotFoundError:
             continue  # poststop was faster
 
@@ -122,6 +123,8 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
         known = record.read(directory, name, path)
         if known is None:
             return False
+        if not known.bundle and path != entries.ROOT_COPIES:
+            return False  # of enroot or an attach, whose own processes end the daemon: see entry_reader.collect
         if not known.container_is_gone():
             log(DEBUG, f"{known.bundle}: the container runs")
             return False
@@ -178,7 +181,7 @@ def _is_copy_of(known: Record, bundle: int, name: str) -> bool:
         found = record.read(bundle, name)
     except (HookError, FileNotFoundError):
         return False
-    return found is not None and found.data() == known.data()
+    return found is not None and (found.numbers, found.bundle) == (known.numbers, known.bundle)
 
 
 def _is_young(status: os.stat_result) -> bool:

@@ -36,7 +36,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node without daemons, whose kept messages are here too."""
-    monkeypatch.setattr(metrics, "find_daemons", list)
+    monkeypatch.setattr(metrics, "find_all_daemons", list)
     monkeypatch.setattr(last_messages, "ROOT_PLACE", str(tmp_path))
     (tmp_path / last_messages.DIRECTORY).mkdir()
     tmp_path.chmod(0o755)
@@ -165,7 +165,7 @@ def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.
     monkeypatch.setattr(sweep, "remove_lost_jobs", fail)
     with pytest.raises(OSError, match="Input"):
         sweep.run(Namespace(metrics="/metrics"), {})
-    assert done == [("/metrics", 2, 1, set()), "lost jobs"]
+    assert done == [("/metrics", 2, 1), "lost jobs"]
 
 
 @pytest.mark.usefixtures("held_up")

@@ -316,7 +316,7 @@ def test_root_sees_all_and_has_no_way_by_the_door_of_another(
 ) -> None:
     """What a user's own engine has said counts only for that user."""
     caller.host_uid = 0
-    texts = [entry(init, "/door", owner=owner, name=owner).data() for owner in ("1001", "0")]
+    texts = [entry(init, "/door", owner=owner, name=owner).data() for owner in ("0", "1001")]
     monkeypatch.setattr(inventory, "_names", lambda directory: ["1001", "x", "0"] if directory == "/run/user" else [])
     asked = []
 
@@ -326,12 +326,27 @@ def test_root_sees_all_and_has_no_way_by_the_door_of_another(
 
     monkeypatch.setattr(inventory, "_TIMEOUT", 2.0)
     monkeypatch.setattr(inventory.disposable_process, "run", answer)
-    daemon = only()
+    monkeypatch.setattr(inventory, "_is_process_of", lambda uid, pid: (uid, pid) == (1001, os.getpid()))
+    (daemon,) = inventory.find_all_daemons()
     assert (daemon.name, daemon.door) == ("1001", "")
     assert asked == [(1001, 65534, True, 1 << 20)]
-    assert inventory.find_daemons(skipped=[1001]) == []
+    assert inventory.find_daemons() == []
+    monkeypatch.setattr(inventory, "_users_of_left_readers", lambda: {1001})
+    assert inventory.find_all_daemons() == []
+    monkeypatch.setattr(inventory, "_users_of_left_readers", set)
     kept(entry(init, "/door"))
-    assert [each.door for each in inventory.find_daemons(skipped=[1001])] == [""]
+    assert [each.name for each in inventory.find_all_daemons()] == ["it"]  # the user's is of the same process
+
+
+def test_an_entry_of_a_user_for_a_process_of_another_does_not_count(
+    init: Process, caller: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process is not of uid 1001, nor in a user namespace that this user has made."""
+    caller.host_uid = 0
+    monkeypatch.setattr(inventory, "_names", lambda directory: ["1001"] if directory == "/run/user" else [])
+    monkeypatch.setattr(inventory, "_of_user", lambda _uid, _timeout: [entry(init, owner="1001")])
+    assert inventory.find_all_daemons() == []
+    assert inventory._is_process_of(os.geteuid(), os.getpid())
 
 
 def test_sessions_lead_sessions_and_are_counted_at_the_process_that_serves() -> None:

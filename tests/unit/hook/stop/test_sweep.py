@@ -12,7 +12,7 @@ from ssh_hook.errors import DAEMON_FAILED, HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
-from ssh_hook.node import record
+from ssh_hook.node import door_removal, entry_reader, record
 from ssh_hook.node.record import Record
 from ssh_hook.stop import rules
 from ssh_hook.stop import sweep as module
@@ -51,6 +51,48 @@ def test_a_daemon_that_does_not_end_costs_one_wait_for_each_user(copies: Path, m
     assert module.sweep(str(copies)) == (0, 2)
     assert sorted(tried) == [1, 2]
     assert len(list(copies.iterdir())) == 5
+
+
+def test_a_container_that_only_its_own_processes_end_is_left_to_them(
+    copies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of enroot or an attach: its first process may end long before it. Root's engines all call poststop."""
+    ended: list[Record] = []
+    monkeypatch.setattr(module, "end_recorded", ended.append)
+    for path in copies.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\nbundle=%s\n" % bytes(copies.parent), b"\nbundle=\n"))
+        os.utime(path, (0, 0))
+    assert module.sweep(str(copies)) == (0, 0)
+    assert len(list(copies.iterdir())) == 5 and not ended
+    monkeypatch.setattr(module.entries, "ROOT_COPIES", str(copies))
+    assert module.sweep(str(copies)) == (5, 0)
+    assert len(ended) == 5
+
+
+def test_an_earlier_sweep_ends_no_such_container_either(copies: Path) -> None:
+    """It looks at the first process alone, for which the daemon stands."""
+    known = record.parse((copies / "0").read_text(encoding="utf-8"))
+    assert known is not None and known.container_is_gone()
+    daemon = Process(os.getpid())
+    known.numbers["start_time"] = daemon.start_time()
+    daemon.close()
+    kept = record.parse(known.without_container().data().decode())
+    assert kept is not None and not kept.container_is_gone()
+    assert kept.texts == known.texts
+
+
+def test_half_an_entry_for_a_user_is_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, removed = tmp_path / "entries", tmp_path / "removed"
+    (place / "1000").mkdir(parents=True)
+    monkeypatch.setattr(entry_reader, "ROOT_PLACE", str(place))
+    monkeypatch.setattr(door_removal, "REMOVED", str(removed))
+    for name in ("numbers", "0", "1"):
+        (place / "1000" / name).touch(mode=0o600)
+    for name in ("numbers", "0"):
+        os.utime(place / "1000" / name, (0, 0))
+    module.sweep_entries_of_users()
+    assert {path.name for path in (place / "1000").iterdir()} == {"numbers", "1"}
+    assert len(list(removed.iterdir())) == 1
 
 
 def test_what_is_not_swept_in_time_waits(
