@@ -62,6 +62,7 @@ REASONS = {
     "node/entries.py _create_number": DESCRIPTOR,
     "node/entries.py _keep_copy": "/var/lib is root's",
     "node/entries.py _open_users": "only root writes to /run/ocihooks-ssh",
+    "node/entries.py open_own": CHECKED,
     "node/entry_reader.py _remove_left": "it is in a directory of the caller's, of whose rights it has no more",
     "node/entry_reader.py of_users": "only root writes to /run/ocihooks-ssh",
     "node/entry_reader.py _named": CHECKED,

@@ -1212,6 +1212,22 @@ PROMISES = (
         "where .*startswith",
     ),
     Fault(
+        "No file system that a user has mounted where entries are kept holds up another user's start",
+        "_open_own_in",
+        "(is_public and not _is_same_mount(handle, parent)) or",
+        "",
+        "unit/hook/node/test_inventory.py::test_what_another_user_has_mounted",
+        r"assert not \['stat'\]",
+    ),
+    Fault(
+        "No file system that a user has mounted where entries are kept holds up another user's start",
+        "_write_number",
+        'move_away(f"{ROOT_PLACE}/{known.texts[\'owner\']}/{number}", f"entry-{known.name()}")',
+        "os.unlink(str(number), dir_fd=directory)",
+        "unit/hook/node/test_inventory.py::test_a_number_that_cannot_be_written",
+        r"assert \['0', ",
+    ),
+    Fault(
         "What another node prints costs `ssh_hook` bounded memory and time",
         "_read",
         "if sum(map(len, found)) > limit:",

@@ -18,7 +18,9 @@ from ..errors import printable
 from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..linux import syscalls
+from ..linux.fast_stdlib import closing
 from ..linux.identity import Identity
+from ..linux.process import Process
 from ..log import one_line
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
@@ -308,12 +310,36 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
 
 
 def _refuses_keys(daemon: Daemon) -> bool:
-    """Return whether others can write to the directory of its authorized keys, so that Dropbear ignores these."""
+    """Return whether others can write to the directory of its authorized keys, so that Dropbear ignores these.
+
+    False if the daemon is not a process of the caller.
+    """
     try:
-        status = os.stat(f"/proc/{daemon.pid}/cwd/{from_programs(KEYS)}")
+        process = Process(daemon.pid)
+        try:
+            if process.uid() != os.getuid():
+                return False
+            with closing(process.open("cwd", os.O_PATH | os.O_DIRECTORY)) as programs:
+                return _status_on_tmpfs(programs, from_programs(KEYS)).st_mode & 0o022 != 0
+        finally:
+            process.close()
     except OSError:
         return False
-    return status.st_mode & 0o022 != 0
+
+
+def _status_on_tmpfs(directory: int, path: str) -> os.stat_result:
+    """Return the status of `path`, which leads from the open `directory` by ".." to names on a tmpfs. Raises OSError.
+
+    Root in the container can replace these names. A link could lead to a file system that never responds, so none is
+    followed.
+    """
+    if path == "":
+        return os.fstat(directory)
+    name, _slash, rest = path.partition("/")
+    if name != ".." and syscalls.filesystem_type(directory) != syscalls.TMPFS_MAGIC:
+        raise OSError  # the mount of the programs was moved
+    with closing(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)) as found:
+        return _status_on_tmpfs(found, rest)
 
 
 def _answers_at_door(path: str) -> bool:

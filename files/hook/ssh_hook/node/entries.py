@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import SYSTEM
+from ..errors import SYSTEM, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
 from ..linux.files import is_own
+from ..linux.mounts import mount_id
 from ..log import INFO, WARNING, log
 from .engine import JOBS_PLACE, state_directory, temporary_directory
 
@@ -78,10 +79,9 @@ def _keep_own(known: Record, text: str, path: str) -> None:
 
     `text` is the name of the text that has the path: copy or entry.
     """
-    place, _slash, name = path.rpartition("/")
     known.texts[text] = f"{path}/{known.name()}"
     try:
-        with closing(_open_own(place, None)) as outer, closing(_open_own(name, outer)) as directory:
+        with closing(open_own(path, create=True)) as directory:
             try:
                 _write(known, known.name(), directory)
             except OSError as error:
@@ -95,23 +95,49 @@ def _keep_own(known: Record, text: str, path: str) -> None:
         raise
 
 
-def _open_own(path: str, parent: int | None) -> int:
-    """Open a directory that only the caller can write to; make it if it is missing. Raises OSError."""
+def open_own(path: str, *, create: bool = False) -> int:
+    """Open the directory `path` for reading; only the caller can write to it and to the directory above it.
+
+    `create` makes both if they are missing. Raises OSError.
+    """
+    place, _slash, name = path.rpartition("/")
+    above, _slash, place_name = place.rpartition("/")
+    with closing(os.open(above, os.O_PATH | os.O_DIRECTORY)) as parent:
+        with closing(_open_own_in(parent, place_name, create)) as outer:
+            return _open_own_in(outer, name, create)
+
+
+def _open_own_in(parent: int, name: str, create: bool) -> int:
+    """Open the directory `name` in the open `parent` for reading, if only the caller can write to it.
+
+    Where everyone can make names, as in /tmp, another user may have mounted FUSE on this one. Whoever opens, reads or
+    stats that waits for this user. O_PATH and the mount's id do not ask the file system.
+    """
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
-        os.mkdir(path, 0o700, dir_fd=parent)
-        return _open_own(path, parent)
-    if is_own(os.fstat(directory), stat.S_IFDIR):
-        return directory
-    os.close(directory)
-    raise PermissionError
+        if not create:
+            raise
+        os.mkdir(name, 0o700, dir_fd=parent)
+        return _open_own_in(parent, name, create)
+    with closing(handle):
+        is_public = os.fstat(parent).st_mode & stat.S_IWOTH
+        if (is_public and not _is_same_mount(handle, parent)) or not is_own(os.fstat(handle), stat.S_IFDIR):
+            raise PermissionError
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=handle)
 
 
-def _write(known: Record, name: str, directory: int, mode: int = 0o600) -> None:
+def _is_same_mount(first: int, second: int) -> bool:
+    try:
+        return mount_id(first) == mount_id(second)
+    except HookError:
+        return False  # the kernel is too old to show it
+
+
+def _write(known: Record, name: str, directory: int) -> None:
     """Create the file `name`, and remove it if it cannot be written. Raises OSError."""
     try:
-        os.close(create_file(name, known.data(), mode, directory))
+        os.close(create_file(name, known.data(), 0o600, directory))
     except FileExistsError:
         raise
     except OSError:
@@ -184,8 +210,21 @@ def _create_number(known: Record, directory: int) -> int:
             with closing(os.open(NUMBERS, os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=directory)) as numbers:
                 if os.fstat(numbers).st_size <= number:
                     os.pwrite(numbers, b".", number)
-            _write(known, str(number), directory, 0o644)
+            _write_number(known, number, directory)
             return number
         except FileExistsError:
             continue  # another start's
     raise OSError(errno.EDQUOT, f"the user has {MAX_NUMBERS} containers")
+
+
+def _write_number(known: Record, number: int, directory: int) -> None:
+    """Create the file `number`, and move it away if it cannot be written. Raises OSError."""
+    try:
+        os.close(create_file(str(number), known.data(), 0o644, directory))
+    except FileExistsError:
+        raise
+    except OSError:
+        from .door_removal import move_away  # here: only a full file system needs it
+
+        move_away(f"{ROOT_PLACE}/{known.texts['owner']}/{number}", f"entry-{known.name()}")
+        raise

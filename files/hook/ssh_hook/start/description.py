@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .job import Job
     from .server import Server
 
-_MAX_TEXT = 255  # characters
+_MAX_TEXT = 255  # characters; LISTEN_ADDRESSES, which `ports` are made of, has a limit of its own
 _MAX_STEP_DIGITS = 9  # batch and interactive steps have more
 
 
@@ -59,7 +59,11 @@ def describe(
         "network": str(os.stat("ns/net", dir_fd=process).st_ino),
         "owner": str(owner),
     }
-    return {field: text if text.isprintable() and len(text) <= _MAX_TEXT else "" for field, text in texts.items()}
+    return {field: text if _is_kept(field, text) else "" for field, text in texts.items()}
+
+
+def _is_kept(field: str, text: str) -> bool:
+    return text.isprintable() and (field == "ports" or len(text) <= _MAX_TEXT)
 
 
 def engine_of(is_podmans: bool, identity: str, cgroups: Cgroups, bundle: str = "") -> str:

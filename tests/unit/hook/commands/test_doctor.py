@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -417,15 +419,47 @@ def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
     assert everything - without == {"rootless", "kernel", "port", "containers"}
 
 
+@pytest.fixture(name="base")
+def fixture_base() -> Iterator[Path]:
+    """A tmpfs with the keys of a container."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        base = Path(directory)
+        (base / "dropbear/bin").mkdir(parents=True)
+        (base / "overlay/upper").mkdir(parents=True)
+        (base / "overlay/upper").chmod(0o777)
+        yield base
+
+
+@pytest.fixture(name="daemon")
+def fixture_daemon(base: Path) -> Iterator[Daemon]:
+    """A process in the directory of the programs."""
+    with subprocess.Popen(["sleep", "600"], cwd=base / "dropbear/bin") as process:
+        yield Daemon(process.pid, ME, [], 0)
+        process.kill()
+
+
 @pytest.mark.parametrize(("mode", "refuses"), [(0o700, False), (0o755, False), (0o720, True), (0o702, True)])
-def test_a_container_whose_keys_others_can_write(tmp_path: Path, monkeypatch: Patch, mode: int, refuses: bool) -> None:
-    base = tmp_path / "opt/oci-hooks/ssh"
-    (base / "overlay/upper").mkdir(parents=True)
+def test_a_container_whose_keys_others_can_write(base: Path, daemon: Daemon, mode: int, refuses: bool) -> None:
     (base / "overlay/upper").chmod(mode)
-    (base / "dropbear/bin").mkdir(parents=True)
-    monkeypatch.chdir(base / "dropbear/bin")
-    _found, text = doctor._check_containers([Daemon(os.getpid(), USER, [], 0)], [], [])
+    _found, text = doctor._check_containers([daemon], [], [])
     assert ("run chmod go-w ~/.ssh there" in text) == refuses
+
+
+@pytest.mark.parametrize("name", ["overlay", "overlay/upper"])
+def test_no_link_of_a_container_is_followed(base: Path, daemon: Daemon, name: str) -> None:
+    (base / name).rename(base / "moved")
+    (base / name).symlink_to(base / "moved")
+    assert not doctor._refuses_keys(daemon)
+
+
+def test_nothing_is_looked_up_outside_the_tmpfs(daemon: Daemon, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(syscalls, "TMPFS_MAGIC", 7)
+    assert not doctor._refuses_keys(daemon)
+
+
+def test_the_keys_of_others_are_not_looked_at(daemon: Daemon, monkeypatch: Patch) -> None:
+    become(monkeypatch, ME + 1)
+    assert not doctor._refuses_keys(daemon)
 
 
 def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> None:

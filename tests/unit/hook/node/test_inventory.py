@@ -235,6 +235,59 @@ def test_a_full_directory_is_emptied_of_what_nobody_needs(
     assert len(list(place.glob("door-*"))) <= 9
 
 
+def test_what_another_user_has_mounted_in_tmp_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FUSE with allow_other there may never answer: only O_PATH and the mount's id do not ask it."""
+    place = tmp_path / "tmp"
+    (place / "mine/daemons").mkdir(mode=0o700, parents=True)
+    (place / "mine").chmod(0o700)
+    os.close(entries.open_own(f"{place}/mine/daemons"))
+    monkeypatch.setattr(entries, "mount_id", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    os.close(entries.open_own(f"{place}/mine/daemons"))  # as a mount of root's in a directory that is root's
+    place.chmod(0o1777)
+    asked = []
+    monkeypatch.setattr(entries, "is_own", lambda *_status: asked.append("stat"))
+    opened = entries.os.open
+
+    def open_(path: str, flags: int, **more: int) -> int:
+        if not flags & os.O_PATH:
+            asked.append(path)
+        return opened(path, flags, **more)
+
+    monkeypatch.setattr(entries.os, "open", open_)
+    with pytest.raises(PermissionError):
+        entries.open_own(f"{place}/mine/daemons", create=True)
+    assert not asked
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/daemons"])
+def test_an_own_directory_is_no_link(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine/daemons").mkdir(mode=0o700, parents=True)
+    (tmp_path / name).rename(tmp_path / "other")
+    (tmp_path / name).symlink_to(tmp_path / "other")
+    with pytest.raises(NotADirectoryError):
+        entries.open_own(f"{tmp_path}/mine/daemons", create=True)
+
+
+def test_a_number_that_cannot_be_written_is_moved_away(
+    init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user may have mounted FUSE on it by then: who unlinks it waits for that."""
+    create = entries.create_file
+
+    def full(name: str, data: bytes, mode: int = 0o600, directory: int | None = None) -> int:
+        os.close(create(name, data[:1], mode, directory))
+        raise OSError(28, "No space left on device")
+
+    unlinked: list[str] = []
+    monkeypatch.setattr(entries, "create_file", full)
+    monkeypatch.setattr(entries.os, "unlink", lambda path, **_more: unlinked.append(path))
+    known = kept(entry(init))
+    assert known.texts["entry"] == ""
+    assert unlinked == [known.texts["copy"]]  # below /var/lib
+    assert [path.name for path in (tmp_path / "entries" / str(UID)).iterdir()] == ["numbers"]
+    assert [path.name for path in (tmp_path / "removed").iterdir()] == [f"entry-{known.name()}"]
+
+
 @pytest.mark.parametrize(
     ("changes", "is_left"),
     [

@@ -67,6 +67,12 @@ def test_ports(process: int, port: int, addresses: list[str], expected: str) -> 
     assert described(process, server=server)["ports"] == expected
 
 
+def test_as_many_ports_as_dropbear_has(process: int) -> None:
+    addresses = [f"fd00:1111:2222:3333:4444:5555:6666:{number}" for number in range(7000, 7010)]
+    found = described(process, server=SimpleNamespace(port=15263, addresses=addresses))["ports"]
+    assert found.split() == [f"[{address}]:15263" for address in addresses]
+
+
 @pytest.mark.parametrize("name", ["a\nowner=0", "x" * 1000])
 def test_no_value_makes_a_line_of_its_own_or_a_long_one(process: int, name: str) -> None:
     assert described(process, name=name)["name"] == ""
