@@ -171,7 +171,7 @@ def test_the_files_in_the_container(pair: Pair) -> None:
         assert known == "".join(f"{name} {line}\n" for name in ("oci-hooks", f"[*]:{PORT}") for line in public)
         command = Path(f"/proc/{container.daemon()}/cmdline").read_bytes().split(b"\0")
         given = [after.decode() for option, after in zip(command, command[1:]) if option == b"-r"]
-        assert given == [f"{BASE}/dropbear/{name}" for name in pair.keys.files()]
+        assert given == [f"../../dropbear/{name}" for name in pair.keys.files()]
     public_line = run(["ssh-keygen", "-y", "-f", pair.far.path(f"{BASE}/id_openssh")]).checked().text
     assert public_line == f"{public_key(keys() / 'id_dropbear')} alice@ocihooks"
 
