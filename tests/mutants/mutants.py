@@ -984,9 +984,9 @@ PROMISES = (
     ),
     Fault(
         "A sweep does the same, and only after the container has ended",
-        "sweep",
-        "if not is_own(os.fstat(directory), stat.S_IFDIR):",
-        "if False:",
+        "_open_own_in",
+        " or not is_own(os.fstat(handle), stat.S_IFDIR)",
+        "",
         "hook/test_sweep.py::test_directory_that_others_can_write",
         "a process that has to stay was killed",
     ),

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from ..errors import HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all
 from ..linux.files import is_own
 from ..linux.process import pid_namespace
 from . import record
 from .door_removal import remove_door
-from .entries import MAX_NUMBERS, NUMBERS, ROOT_PLACE
+from .entries import MAX_NUMBERS, NUMBERS, ROOT_PLACE, open_own
 from .own_files import open_roots
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def own(path: str) -> Iterator[Record]:
 def _named(path: str) -> Iterator[tuple[str, Record | None]]:
     """Yield name and content of the caller's entries in the directory `path`; None if half of one was written."""
     try:
-        with closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as directory:
-            if not is_own(os.fstat(directory), stat.S_IFDIR):
-                return
+        with closing(open_own(path)) as directory:
             for name in os.listdir(directory)[:_MAX_NAMES]:
                 try:
                     with closing(os.open(name, _READ, dir_fd=directory)) as file:

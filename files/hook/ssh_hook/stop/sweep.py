@@ -11,7 +11,7 @@ import time
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, LateError, kind_of, printable
 from ..linux import disposable_process
-from ..linux.fast_stdlib import closing, os, read_file, stat
+from ..linux.fast_stdlib import closing, os, read_file
 from ..linux.files import is_own
 from ..linux.process import all_processes
 from ..log import DEBUG, ERROR, INFO, log
@@ -33,17 +33,19 @@ def sweep(path: str) -> tuple[int, int]:
     Raises HookError if it cannot be used.
     """
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        directory = entries.open_own(path)
     except FileNotFoundError:
         log(DEBUG, f"no container of this user has had an SSH daemon: there is no {path}")
         return 0, 0
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot open {path}: {error.strerror}") from None
-    if not is_own(os.fstat(directory), stat.S_IFDIR):
         if path.startswith("/tmp/"):  # where any user can take a name
             log(DEBUG, f"{path} is another user's")
             return 0, 0
-        raise HookError(NOT_TRUSTED, f"other users can write to {path}, so its contents cannot be trusted: remove it")
+        if error.errno is not None:
+            raise HookError(SYSTEM, f"cannot open {path}: {error.strerror}") from None
+        raise HookError(
+            NOT_TRUSTED, f"other users can write to {path}, so its contents cannot be trusted: remove it"
+        ) from None
     collected = failures = 0
     late_uids = users_of_left_processes() - {0} if os.geteuid() == 0 else set()
     deadline = time.monotonic() + _TIMEOUT

@@ -95,6 +95,26 @@ def test_half_an_entry_for_a_user_is_moved_away(tmp_path: Path, monkeypatch: pyt
     assert len(list(removed.iterdir())) == 1
 
 
+@pytest.mark.parametrize("kind", ["writable", "link", "file"])
+def test_another_users_name_in_tmp_is_no_failure(tmp_path: Path, kind: str) -> None:
+    """Any user can take it before."""
+    place = Path("/tmp") / f"test-sweep-{os.getpid()}-{kind}"
+    if kind == "link":
+        place.symlink_to(tmp_path)
+    elif kind == "file":
+        place.touch()
+    else:
+        place.mkdir(mode=0o777)
+        place.chmod(0o777)
+    try:
+        assert module.sweep(f"{place}/daemons") == (0, 0)
+    finally:
+        if kind == "writable":
+            place.rmdir()
+        else:
+            place.unlink()
+
+
 def test_what_is_not_swept_in_time_waits(
     copies: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
