@@ -481,7 +481,8 @@ def test_no_question_without_a_terminal(start: Start, place: Path, image: str, p
             result = container.exec("/bin/sh", "-c", f"rm -f {stdin}; mkfifo {stdin} && {command} <>{stdin}")
             assert time.monotonic() - before < within(10), command
             assert b"Host key verification failed" in result.err
-            assert result.status == 255
+            # A copier that writes to ssh after its end is killed, which it is on a busy machine alone.
+            assert result.status in (255, 128 + signal.SIGPIPE)
 
 
 def test_results_are_those_of_the_client(start: Start) -> None:

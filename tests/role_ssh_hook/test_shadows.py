@@ -134,7 +134,7 @@ def test_neither_files_of_a_site_nor_a_nodes_answers_steer_a_play(
     assert modules | {"systemd_timers", "empty_directories"} <= asked
     by_roles = listing()
     assert {str(path) for path in (HOOK_JSON, CDI_SPEC, LAUNCHER)} <= set(by_roles)
-    HOOK_JSON.write_text("{}\n", encoding="utf-8")
+    HOOK_JSON.write_text(HOOK_JSON.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     repaired = play("deploy", before=there, core=core, variables=EVERYTHING)
     assert repaired.status == 0, repaired.said
     assert listing() == by_roles
