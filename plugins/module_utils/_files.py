@@ -15,8 +15,6 @@ import shutil
 import stat
 import tempfile
 
-from ._keys import name_service
-
 ROOT = (0, 0)  # uid and gid
 # What identifies this collection's files in formats without comments: the hook JSON and the CDI spec, the metrics, and
 # the completion.
@@ -75,6 +73,8 @@ def digest(path: str, mode: int = 0o644) -> str | None:
 
 def is_ours(path: str) -> bool:
     """Return whether this collection wrote a file: a mark in its first lines, or what no other program writes."""
+    from ._keys import name_service  # here: the controller imports this module, and says so if files/ is missing
+
     content = read(path)
     return (
         name_service.is_marked(content)

@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _bytecode, _files, _nobody, _timers
-from ._keys import name_service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -354,6 +353,8 @@ def wrote_passwd_file(prefix: str, path: str) -> bool:
 
     Its launcher names the file, and the file has the form that it writes. With systemd its unit tells.
     """
+    from ._keys import name_service  # here, as in _files.is_ours
+
     content, named = _files.read(path), f'"PASSWD_FILE": {json.dumps(path)},\n'
     accounts = name_service.entries(content)
     sources = [_files.read(f"{version}/{_bytecode.PACKAGE}/keys/name_service.py") for version in versions(prefix)]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _files as files
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_service
 
 ROLE = Path(__file__).resolve().parents[4] / "roles/ssh_hook"
-MARK = f"{files.name_service.MARK.decode()}: changes here do not last.\n"
+MARK = f"{name_service.MARK.decode()}: changes here do not last.\n"
 
 
 @pytest.mark.parametrize(

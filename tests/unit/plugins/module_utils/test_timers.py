@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _timers as timers
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_service
 
-MARK = f"{timers._files.name_service.MARK.decode()}\n"
+MARK = f"{name_service.MARK.decode()}\n"
 INSTALL = f"{MARK}[Timer]\n[Install]\nWantedBy=timers.target\n"
 SERVICE = f"{MARK}[Service]\n"
 UNITS = {"a.service": SERVICE, "a.timer": INSTALL, "b.service": SERVICE, "b.timer": INSTALL}
