@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_service
 from ssh_hook.node.entries import ROOT_COPIES
 from ssh_hook.oci import container_paths
 
@@ -348,7 +349,7 @@ def test_the_passwd_file_of_an_earlier_version_is_known(
     assert not known(content=exact.replace(":x:", ":*:"))
     assert not known(content=f"# The site's.\n{exact}")
     assert not known(content="alice:x:2001:2001::/home/alice:/bin/sh\n")
-    assert not known(text=f'MARK = b"{hook_package.name_service.MARK.decode()}"\n')
+    assert not known(text=f'MARK = b"{name_service.MARK.decode()}"\n')
     assert not known(launcher=named.replace("passwd", "other"))
     assert not known(mode=0o640)
     monkeypatch.setattr(hook_package._timers, "uses_systemd", lambda: True)
