@@ -22,9 +22,12 @@ from . import entries, entry_reader, record
 from .engine import JOBS_PLACE, Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
 
     from .record import Record
+
+    T = TypeVar("T")
 
 LOOPBACK = ("127.0.0.1", "::1")
 _MAX_DIGITS = 10
@@ -93,7 +96,8 @@ class Daemon:
         """Return how many connections it serves: their processes lead sessions, a child that serves for it does not."""
         found = 0
         for child in _children(self.pid):
-            found += 1 if _leads_session(child) else len(_children(child))
+            leads = _ask(child, lambda process: process.leads_session(), False)
+            found += 1 if leads else len(_children(child))
         return found
 
 
@@ -158,7 +162,8 @@ def _daemon(known: Record, pid: int, boot: int, caller: int) -> Daemon:
     """
     texts, start = known.texts, known.numbers["start_time"]
     owner = _number(texts["owner"], MAX_ID)
-    daemon = Daemon(pid, _uid(pid, owner), _places(texts["ports"]), boot + start // os.sysconf("SC_CLK_TCK"))
+    uid = _ask(pid, lambda process: process.uid(), owner)
+    daemon = Daemon(pid, uid, _places(texts["ports"]), boot + start // os.sysconf("SC_CLK_TCK"))
     daemon.door = texts["door"] if owner == caller else ""  # root sees other users', whose doors accept only them
     daemon.has_own_network = texts["network"] != str(os.stat("/proc/self/ns/net").st_ino)
     daemon.engine, daemon.id, daemon.name = texts["engine"], texts["id"], texts["name"]
@@ -180,20 +185,6 @@ def _places(text: str) -> list[tuple[str, int]]:
 def _number(text: str, most: int) -> int:
     """Return the number in `text`; 0 if it is none up to `most`."""
     return int(text) if is_decimal(text, _MAX_DIGITS) and int(text) <= most else 0
-
-
-def _uid(pid: int, owner: int) -> int:
-    """Return the uid of a process, in the caller's user namespace; `owner` if /proc does not show it."""
-    try:
-        process = Process(pid)
-    except OSError:
-        return owner
-    try:
-        return process.uid()
-    except OSError:
-        return owner
-    finally:
-        process.close()
 
 
 class _Visible:
@@ -237,27 +228,19 @@ def _inner_pids() -> dict[tuple[int, int], int]:
 
 def _children(pid: int) -> list[int]:
     """Return the children of a process; none if it has exited, or is hidden."""
+    return _ask(pid, lambda process: process.children(), [])
+
+
+def _ask(pid: int, question: Callable[[Process], T], otherwise: T) -> T:
+    """Return the answer to a `question` about a process; `otherwise` if it has exited, or /proc hides it."""
     try:
         process = Process(pid)
     except OSError:
-        return []
+        return otherwise
     try:
-        return process.children()
+        return question(process)
     except OSError:
-        return []
-    finally:
-        process.close()
-
-
-def _leads_session(pid: int) -> bool:
-    try:
-        process = Process(pid)
-    except OSError:
-        return False
-    try:
-        return process.leads_session()
-    except OSError:
-        return False
+        return otherwise
     finally:
         process.close()
 
@@ -293,19 +276,14 @@ def _users_of_left_readers() -> set[int]:
 
 def _is_process_of(uid: int, pid: int) -> bool:
     """Return whether a process is the user's, or in a user namespace that the user has made."""
-    try:
-        process = Process(pid)
-    except OSError:
-        return False
-    try:
+
+    def belongs(process: Process) -> bool:
         if process.uid() == uid:
             return True
         with closing(process.open("ns/user", os.O_RDONLY)) as namespace:
             return owner_uid(namespace) == uid
-    except OSError:
-        return False
-    finally:
-        process.close()
+
+    return _ask(pid, belongs, False)
 
 
 def _of_user(uid: int, timeout: float) -> list[Record]:
