@@ -274,7 +274,7 @@ def test_an_admin_ends_all_daemons(start: Start, engine: str) -> None:
         wait_for(lambda: run(["pgrep", "--full", "^sleep 60$"]).status == 0, "the session")
         run(command.split()).checked()
         assert session.result().status == 255
-    assert PORT not in listening()
+    wait_for(lambda: PORT not in listening(), "the daemon's end")
     assert container.exec("echo", "runs on").checked().text == "runs on"
     container.stop().checked()
     wait_for(lambda: not processes() and not records(), "the end of everything")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from containers import ALICE, RECORD, kept_records
+from containers import ALICE, ENTRIES, RECORD, kept_records
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
@@ -50,6 +50,6 @@ def write_record(directory: Path, values: Mapping[str, object], name: str = RECO
 
 
 def age(*paths: Path) -> None:
-    """Make files, or else all copies of records, as old as what a sweep looks at."""
-    for path in paths or kept_records():
+    """Make files, or else all entries, half ones too, as old as what a sweep looks at."""
+    for path in paths or (*kept_records(), *ENTRIES.glob("*/[0-9]*")):
         os.utime(path, (time.time() - 120,) * 2, follow_symlinks=False)
