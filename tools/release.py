@@ -2,8 +2,8 @@
 
 Writes VERSION wherever the collection names it, and SUMMARY, a sentence, into changelogs/fragments/VERSION.yml. Then
 antsibull-changelog adds the version to changelogs/changelog.yaml, with the fragments that no release has yet, and
-writes CHANGELOG.md. Run again, it writes the same version anew, until a tag says that it is released. CONTRIBUTING.md
-("Release") says what comes before and after.
+writes CHANGELOG.md. Run again, it writes the same version anew, until a tag says that it is released.
+docs/releasing.md says what comes before and after.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(arguments: list[str], root: Path) -> int:
     except Refused as refusal:
         print(f"release: {refusal}", file=sys.stderr)
         return 1
-    print(f"{version} is prepared. Read CHANGELOG.md, then go on as CONTRIBUTING.md says.")
+    print(f"{version} is prepared. Read CHANGELOG.md, then go on as docs/releasing.md says.")
     return 0
 
 

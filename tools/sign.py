@@ -129,7 +129,7 @@ def provenance(
                     {"uri": f"pkg:pypi/{zig.replace('==', '@')}", "name": "zig"},
                 ],
             },
-            "runDetails": {"builder": {"id": f"{REPOSITORY}/blob/{version}/CONTRIBUTING.md#release"}},
+            "runDetails": {"builder": {"id": f"{REPOSITORY}/blob/{version}/docs/releasing.md#release"}},
         },
     }
 
@@ -151,7 +151,7 @@ def sign(root: Path, directory: Path, key: Path) -> str:
     archives = [directory / f"ocihooks-{kind}-{version}.tar.gz" for kind in ("ssh", "programs")]
     for archive in archives:
         if not archive.is_file():
-            raise Refused(f"{archive} does not exist: CONTRIBUTING.md says how it is made")
+            raise Refused(f"{archive} does not exist: docs/releasing.md says how it is made")
     bills = extract_sboms(archives[1], f"ocihooks-programs-{version}")
     files = [*archives, *bills, write_statement(root, version, archives, bills)]
     sums, signature = directory / SUMS, directory / SIGNATURE

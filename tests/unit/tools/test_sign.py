@@ -206,13 +206,13 @@ def test_if_the_key_is_stolen_its_signatures_are_refused_and_older_releases_are_
     assert is_installed(release, "1.9.0")
 
 
-def test_a_key_newer_than_the_tag_signs_with_the_command_of_contributing_md(
+def test_a_key_newer_than_the_tag_signs_with_the_command_of_the_page(
     checkout: Path, release: Path, tmp_path: Path
 ) -> None:
     third = make_key(tmp_path / "third")
     with pytest.raises(sign.Refused, match="does not know the key"):
         sign.sign(checkout, release, third)
-    text = (TOOLS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (TOOLS.parent / "docs/releasing.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^ssh-keygen -Y sign .*$", text, re.MULTILINE)
     words = command.replace("DIRECTORY", str(release)).replace("SECOND_KEY", str(third)).split()
     subprocess.run(words, check=True)
