@@ -50,10 +50,14 @@ copy_settings() {
     local tree=$1 path name
     for path in /etc/ssl/certs /usr/share/ca-certificates /usr/local/share/ca-certificates \
         /etc/apt/keyrings /etc/apt/trusted.gpg.d /usr/share/keyrings; do
-        [ ! -e "$path" ] || cp -a --parents "$path" "$tree"
+        [ -e "$path" ] || continue
+        mkdir -p "$tree${path%/*}" # and no `cp --parents`, which fails in Debian 12's coreutils
+        cp -a "$path" "$tree${path%/*}/"
     done
     for name in $(compgen -e | grep -E "$certificates"); do # they may be anywhere
-        [ ! -f "${!name}" ] || cp -L --parents "${!name}" "$tree"
+        [ -f "${!name}" ] || continue
+        mkdir -p "$tree$(dirname "${!name}")"
+        cp -L "${!name}" "$tree${!name}"
     done
     for path in /etc/hosts /etc/resolv.conf; do
         cp -L "$path" "$tree$path"
