@@ -161,7 +161,8 @@ def test_sessions_are_scheduled_as_the_process_is(launch: Launch, ssh: Callable[
     scheduled = ["chrt", "--batch", "0", "nice", "-n", "15", "ionice", "--class", "3", "setarch", "linux32"]
     container = launch("bwrap", *scheduled)
     attach(container)
-    assert ssh("cut -d ' ' -f 19,41 /proc/self/stat").checked().text == f"15 {os.SCHED_BATCH}"  # see proc_pid_stat(5)
+    nice = min(os.nice(0) + 15, 19)
+    assert ssh("cut -d ' ' -f 19,41 /proc/self/stat").checked().text == f"{nice} {os.SCHED_BATCH}"  # proc_pid_stat(5)
     assert ssh("uname -m").checked().text == "i686"
     assert seen_from_outside(container.pid) == (3 << 13 | 7, "00000008\n")
     assert seen_from_outside(daemon()) == seen_from_outside(container.pid)

@@ -15,6 +15,7 @@ from ..errors import (
     NO_SHELL,
     HookError,
     UnservedError,
+    kind_of_os,
     printable,
 )
 from ..linux import syscalls
@@ -234,7 +235,7 @@ class Setup:
             )
 
     def _user_can_reach(self, path: str) -> bool:
-        """Return whether the user may enter the directories above `path`. Raises OSError."""
+        """Return whether the user may enter the directories above `path`. Raises HookError."""
         try:
             with ActingAs(self._user):
                 os.close(self._rootfs.open(path, os.O_PATH))
@@ -242,6 +243,10 @@ class Setup:
             return False
         except FileNotFoundError:
             pass
+        except OSError as error:  # the user has put a link in its place
+            raise HookError(
+                kind_of_os(error, IMAGE_UNFIT), f"cannot open {path} in the container: {error.strerror}"
+            ) from None
         return True
 
     def _no_shell_error(self) -> HookError:
