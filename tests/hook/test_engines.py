@@ -5,6 +5,7 @@ A second table shows that each engine keeps the same contract.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -38,6 +39,17 @@ from install import template
 
 DEVICE = ["--device", "ocihooks.org/ssh=on"]
 SPEC = Path("/etc/cdi/ocihooks-ssh.json")
+README = Path(__file__).resolve().parents[2] / "README.md"
+# What prints the version of each engine in the README's line.
+VERSIONS = {
+    "podman": ["podman", "--version"],
+    "crun": ["crun", "--version"],
+    "runc": ["runc", "--version"],
+    "Docker": [str(dockerd.TREE / "usr/bin/docker"), "--version"],
+    "podman-hpc": [str(podman_hpc.TREE / "bin/pip"), "show", "podman-hpc"],
+    "Charliecloud": ["env", "USER=root", "ch-run", "--version"],
+    "bubblewrap": ["bwrap", "--version"],
+}
 FIRST_PORT = 15300
 WAIT = 7
 # What a session sees, by which it is compared with its container's first process.
@@ -215,6 +227,17 @@ def test_the_sarus_suite_without_root(nothing_left: None) -> None:
             container.remove()
     finally:
         shutil.rmtree(home.parents[1])
+
+
+def test_the_readme_has_the_versions_of_these_engines() -> None:
+    """Where they are newer, write the line that the assertion shows."""
+    found = []
+    for name, command in VERSIONS.items():
+        done = run(command).checked()
+        version = re.search(r"[0-9]+(?:\.[0-9]+)+", (done.out + done.err).decode())
+        assert version is not None, command
+        found.append(f"{name} {version[0]}")
+    assert f"The tests run with {', '.join(found)}." in " ".join(README.read_text(encoding="utf-8").split())
 
 
 def test_from_each_to_each(site: None, nothing_left: None, capsys: pytest.CaptureFixture[str]) -> None:
