@@ -882,7 +882,7 @@ def test_a_new_version_replaces_the_old_at_once_and_sessions_stay(
         "after: yes",
         "session: 0",
         "old daemon: answers",
-        f"banner: SSH-2.0-dropbear_{VERSION}",
+        f"banner: SSH-2.0-dropbear_{VERSION} OpenSSH: 10 3",
         f"watched: Dropbear v{VERSION}",
         f"watched: Dropbear v{OTHER_VERSION}",
         "left: dropbear",

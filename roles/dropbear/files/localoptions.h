@@ -19,8 +19,8 @@
 /* Speed over size: ciphers and hashes are about twice as fast. */
 #define DROPBEAR_SMALL_CODE 0
 
-/* Both post-quantum exchanges. The client's order decides: OpenSSH takes mlkem768x25519 since 9.9, and sntrup761x25519,
- * which takes longer, before that. */
+/* Both post-quantum key exchanges. The client's order decides: OpenSSH prefers mlkem768x25519 since 10.0. Releases 9.0
+ * to 9.9 prefer sntrup761x25519, which needs more time. */
 #define DROPBEAR_MLKEM768 1
 #define DROPBEAR_SNTRUP761 1
 
@@ -58,3 +58,9 @@
 
 /* A path inside the container: this directory is mounted there. */
 #define SFTPSERVER_PATH "/opt/oci-hooks/ssh/dropbear/bin/sftp-server"
+
+/* OpenSSH's sftp-server expects the two paths of SSH_FXP_SYMLINK in the opposite order to the protocol's draft. libssh
+ * and asyncssh send them so if the server's version contains "OpenSSH": a comment names the program behind "sftp".
+ * libssh also requires numbers at fixed distances from the "O": 8 and 10 (releases before 0.11.2), or 8 and 11.
+ * Workarounds for old releases, in other clients, and scanners look for "OpenSSH_", which does not match. */
+#define IDENT_VERSION_PART "_" DROPBEAR_VERSION " OpenSSH: 10 3"
