@@ -629,6 +629,16 @@ def test_hostile_image(launch: Launch, image: Path, tmp_path: Path, ssh: Callabl
     victim.rmdir()
 
 
+def test_no_shell(launch: Launch, image: Path) -> None:
+    """The container runs already, so it cannot be started without SSH, whatever its user or the site prefers."""
+    for name in ("sh", "ash", "hush", "bash"):
+        (image / "bin" / name).unlink(missing_ok=True)
+    asked = ["OCIHOOKS_SSH_REQUIRE_SHELL=false", "REQUIRE_SHELL=false"]
+    done = hook("attach", str(launch("ch-run").pid), "--port", str(PORT), variables=asked)
+    said = b"ssh_hook: error: the container has no shell: sessions need /bin/sh in the image [no-shell]\n"
+    assert (done.status, done.out, done.err) == (1, b"", said)
+
+
 def test_hostile_proc(launch: Launch, image: Path, ssh: Callable[..., Result]) -> None:
     """The image's /proc is a directory of its own making: attach looks at the node's."""
     ENGINES["bwrap-false-proc"] = ["bwrap", "--bind", "IMAGE", "/", "--dev", "/dev", "--unshare-user"]

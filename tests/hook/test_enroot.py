@@ -554,6 +554,17 @@ def test_refused(enroot: Enter, requests: dict[str, str], said: str) -> None:
     assert_one_line(container.fails(), said)
 
 
+def test_no_shell(enroot: Enter) -> None:
+    """enroot runs the container's program through a shell, so a start without SSH would fail as well."""
+
+    def without_shell(root: Path) -> None:
+        for name in ("sh", "ash", "hush", "bash"):
+            (root / "bin" / name).unlink(missing_ok=True)
+
+    said = enroot(prepare=without_shell).fails()
+    assert said == "ssh_hook: error: the container has no shell: sessions need /bin/sh in the image [no-shell]\n"
+
+
 def assert_one_line(text: str, said: str) -> None:
     assert text.startswith(f"ssh_hook: error: {said}") and text.count("\n") == 1, text
 

@@ -174,7 +174,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.NO_SHELL: Entry(
         "the image has no shell, which a session needs",
-        "install a shell in the image, or start it without SSH: `com.hooks.ssh.require_shell=false`",
+        "install a shell in the image or, except under enroot, start it without SSH: "
+        "`com.hooks.ssh.require_shell=false`",
         "",
         MAY_END,
     ),

@@ -252,11 +252,8 @@ class Setup:
     def _no_shell_error(self) -> HookError:
         chosen = self._container.annotations.require_shell
         if self._settings.require_shell if chosen is None else chosen:
-            return HookError(
-                NO_SHELL,
-                "the container has no shell: sessions need /bin/sh in the image; to start the container without SSH, "
-                f"set the annotation {REQUIRE_SHELL}=false",
-            )
+            advice = "" if chosen else f"; to start it without SSH, set the annotation {REQUIRE_SHELL}=false"
+            return HookError(NO_SHELL, f"the container has no shell: sessions need /bin/sh in the image{advice}")
         return UnservedError(
             NO_SHELL, "the container has no shell, and starts without SSH: sessions need /bin/sh in the image"
         )

@@ -27,7 +27,7 @@ from ..node.door_collection import collect_doors
 from ..node.engine import Engine, outside_user, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner
-from ..oci.annotations import PORT
+from ..oci.annotations import PORT, REQUIRE_SHELL
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container
 from ..oci.requests import named_by_variables, requested
@@ -206,7 +206,7 @@ def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int
     # enroot keeps the capabilities of root with --root, and drops all of other users.
     capabilities = capability_names(syscalls.capget()[1]) if uid == 0 else []
     return {
-        "annotations": requested(variables),
+        "annotations": {REQUIRE_SHELL: "true", **requested(variables)},  # enroot runs all programs through a shell
         "process": {
             "user": {"uid": uid, "gid": gid, "umask": umask},
             "env": _read_environment(path),

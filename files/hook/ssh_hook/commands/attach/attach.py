@@ -20,7 +20,7 @@ from ...linux.process import Process
 from ...log import ERROR, WARNING, log
 from ...node.engine import runtime_directory
 from ...node.running import RunningProcess
-from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
+from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, REQUIRE_SHELL, WAIT
 from ...oci.requests import named_by_variables, requested
 from ...oci.settings import Settings, parse_port_choice
 from ...start.attach import Attach, attach
@@ -88,7 +88,7 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
     """Return the annotations for the environment variables and `arguments`. Raises HookError for an invalid port."""
-    annotations = requested(settings, _REQUESTS)
+    annotations = {REQUIRE_SHELL: "true", **requested(settings, _REQUESTS)}  # nothing is left to start without SSH
     if PORT in annotations:
         parse_port_choice(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
     if arguments.port is not None:
