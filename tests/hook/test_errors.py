@@ -294,7 +294,7 @@ def test_failure_leaves_nothing_but_empty_mount_points(start: Starter, syslog: S
         tmp_path / "hook",
         f"""hook "$@"; status=$?
         find layer/upper -type f -size +0 >{tmp_path}/files
-        grep -c ocihooks /proc/self/mountinfo >{tmp_path}/mounts
+        grep -c ' - tmpfs ocihooks-ssh ' /proc/self/mountinfo >{tmp_path}/mounts
         exit $status""",
     )
     annotations = {"com.hooks.ssh.pidfile_host": "/root/pid"}
