@@ -108,7 +108,7 @@ REASONS = {
     "start/from_process.py _Description._from_engine": AS_USER,
     "start/from_runtime.py create_runtime": BUNDLE,
     "start/server.py Programs.__init__": SETTING,
-    "start/joined.py find_joined": ENROOTS,
+    "start/joined.py is_served": ENROOTS,
     "start/server.py _read_link": SETTING,
     "stop/lost_jobs.py _recorded": "/run is root's, and only root makes directories there",
     "stop/leftovers.py _enter_and_unmount": "it cannot lead out of the container's root directory",

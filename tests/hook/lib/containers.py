@@ -163,7 +163,7 @@ def repeat_while(pattern: re.Pattern[bytes], work: Callable[[], Result], reason:
 
 
 # What a command of the hook's says where it could not look at all containers in time (commands/unserved.py).
-TOO_LATE = re.compile(rb"list your .* within [0-9]+ s|the time limit of [0-9]+ s was reached")
+TOO_LATE = re.compile(rb"list your .* within [0-9]+ s|the time limit of [0-9]+ s was reached|processes .* in time: try")
 
 
 def run_in_time(command: Sequence[str | bytes | Path], stdin: bytes = b"") -> Result:

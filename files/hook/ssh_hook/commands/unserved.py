@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import CONFIG_WRONG, HookError, LateError, printable
 from ..linux import disposable_process
 from ..linux.fast_stdlib import closing, fsdecode, read_all, read_file
-from ..linux.process import all_processes
+from ..linux.process_search import own_processes
 from ..log import WARNING, log
 from ..node.inventory import Daemon
 from ..node.monitor import CONMON, container_of
@@ -131,15 +131,18 @@ def _look(deadline: float) -> dict[str, Any]:
 
 def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
     """Yield podman's containers, newest first."""
-    found = sorted(_monitors(), reverse=True)
+    found = sorted(_monitors(deadline), reverse=True)
     unread = []
-    for _start, arguments in found[:_MAX_CONTAINERS]:
+    for _start, pid in found[:_MAX_CONTAINERS]:
         if time.monotonic() > deadline:
             warnings.append(
                 f"checked only some of your podman containers: the time limit of {_TIMEOUT:.0f} s was reached"
             )
             break
-        identity, name, bundle = container_of(arguments)
+        try:
+            identity, name, bundle = container_of(_arguments(pid))
+        except OSError:
+            continue  # it has exited
         if not (identity and bundle):
             continue
         try:
@@ -158,23 +161,28 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
         warnings.append(f"checked only the newest {_MAX_CONTAINERS} of your {len(found)} podman containers")
 
 
-def _monitors() -> Iterator[tuple[int, list[str]]]:
-    """Yield start time and command line of each of the caller's conmon processes.
+def _monitors(deadline: float) -> Iterator[tuple[int, int]]:
+    """Yield start time and pid of each of the caller's conmon processes. Raises LateError.
 
     Those of a podman inside a container are omitted: they have a pid namespace of their own, and bundles that are not
     on the node.
     """
     depth = len(_field(fsdecode(read_file("/proc/self/status")), "NSpid:"))
-    for process in all_processes():
+    for process in own_processes(deadline):
         try:
             if fsdecode(process.read("comm")).strip() != CONMON:
                 continue
             status = fsdecode(process.read("status"))
             if _field(status, "Uid:")[:1] == [str(os.getuid())] and len(_field(status, "NSpid:")) == depth:
-                with closing(process.open("cmdline", os.O_RDONLY)) as file:
-                    yield process.start_time(), fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
+                yield process.start_time(), process.pid
         except (OSError, ValueError):
             continue  # it has exited
+
+
+def _arguments(pid: int) -> list[str]:
+    """Return the command line of a process. Raises OSError."""
+    with closing(os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)) as file:
+        return fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
 
 
 def _field(status: str, name: str) -> list[str]:

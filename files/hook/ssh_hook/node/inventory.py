@@ -14,7 +14,8 @@ from ..errors import HookError
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_file
 from ..linux.identity import Identity
-from ..linux.process import MAX_ID, Process, all_processes, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process import MAX_ID, MAX_PID, Process, all_processes, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process_search import processes_until
 from ..linux.syscalls import set_name
 from ..linux.user_namespaces import owner_uid
 from ..oci.settings import LAST_PORT, NO_PORT
@@ -22,7 +23,7 @@ from . import entries, entry_reader, record
 from .engine import JOBS_PLACE, Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar
 
     from .record import Record
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "::1")
 _MAX_DIGITS = 10
 _NOBODYS_GROUP = 65534  # no user may trace a process that has a group which is not the user's
-_TIMEOUT = 2.0  # seconds to read the entries of all users
+_TIMEOUT = 2.0  # seconds to read the entries of all users, and to look for daemons of other pid namespaces
 _MAX_USERS = 256
 _MAX_ANSWER = 1 << 20  # bytes of one user's entries
 _READER = b"ssh_hook reader"  # the name of the processes that read them
@@ -54,6 +55,8 @@ class Daemon:
         leader: the number of the first component of a heterogeneous job, from root's record of the job; else empty.
         task: the job's name as a task of a Slurm array, such as 1234_5; else empty.
         bundle: empty if unknown, under enroot, and if it was started in a running container, as by attach.
+        mounts: the inode of the container's mount namespace; empty if unknown.
+        attached: the pid of the process that attach has attached it to; 0 if none, or of another pid namespace.
     """
 
     def __init__(self, pid: int, uid: int, places: list[tuple[str, int]], since: int) -> None:
@@ -64,6 +67,8 @@ class Daemon:
         self.door = ""
         self.has_own_network = False
         self.engine = self.id = self.name = self.job = self.step = self.task = self.leader = self.bundle = ""
+        self.mounts = ""
+        self.attached = 0
 
     @property
     def port(self) -> int:
@@ -126,14 +131,16 @@ def find_all_daemons() -> list[Daemon]:
 def find_daemon_of(owner: int, port: int) -> Daemon | None:
     """Return a container of the user `owner`, the caller or one whom root serves, that listens on `port` here.
 
-    That is in the caller's network namespace. `owner` is a uid of the caller's user namespace. Raises HookError.
+    That is in the caller's network namespace. `owner` is a uid of the caller's user namespace. A daemon that has not
+    executed Dropbear yet does not listen: the caller may be about to do so. Raises HookError.
     """
     caller = Engine()
     known = _visible_entries(caller)
     if not caller.is_rootless:
         known = [each for each in known if each.texts["owner"] == str(owner)]
-    daemons = (daemon for daemon in _running(known, caller) if not daemon.has_own_network)
-    return next((daemon for daemon in daemons if port in (number for _address, number in daemon.places)), None)
+    daemons = [daemon for daemon in _running(known, caller) if not daemon.has_own_network]
+    found = (daemon for daemon in daemons if port in (number for _address, number in daemon.places))
+    return next((each for each in found if _ask(each.pid, lambda process: not process.is_before_exec(), False)), None)
 
 
 def _visible_entries(caller: Engine) -> list[Record]:
@@ -145,13 +152,13 @@ def _visible_entries(caller: Engine) -> list[Record]:
 
 def _running(known: Iterable[Record], caller: Engine) -> list[Daemon]:
     """Return the containers of the entries whose daemons run, the oldest first."""
-    visible, boot = _Visible(), _boot_time()
+    boot = _boot_time()
     found: dict[str, Record] = {}
     for each in known:
-        if each.texts["owner"]:
+        if each.texts["owner"] and each.is_of_this_boot():
             found.setdefault(each.name(), each)  # root's come first: nobody's own replaces one
-    pids = ((each, visible.pid(each)) for each in found.values())
-    daemons = [_daemon(each, pid, boot, caller.host_uid) for each, pid in pids if pid is not None]
+    pids = _visible_pids(found)
+    daemons = [_daemon(found[name], pid, boot, caller.host_uid) for name, pid in pids.items()]
     return sorted(daemons, key=lambda daemon: (daemon.since, daemon.pid))
 
 
@@ -168,7 +175,8 @@ def _daemon(known: Record, pid: int, boot: int, caller: int) -> Daemon:
     daemon.has_own_network = texts["network"] != str(os.stat("/proc/self/ns/net").st_ino)
     daemon.engine, daemon.id, daemon.name = texts["engine"], texts["id"], texts["name"]
     daemon.job, daemon.step, daemon.task, daemon.leader = texts["job"], texts["step"], texts["task"], texts["leader"]
-    daemon.bundle = known.bundle
+    daemon.bundle, daemon.mounts = known.bundle, texts["mounts"]
+    daemon.attached = _number(texts["attached"], MAX_PID) if known.has_pids_of(pid_namespace()) else 0
     return daemon
 
 
@@ -187,42 +195,47 @@ def _number(text: str, most: int) -> int:
     return int(text) if is_decimal(text, _MAX_DIGITS) and int(text) <= most else 0
 
 
-class _Visible:
-    """The daemons that run, by their pids in the caller's pid namespace."""
+def _visible_pids(known: Mapping[str, Record]) -> dict[str, int]:
+    """Return the pids of the daemons that run, in the caller's pid namespace, by their keys in `known`.
 
-    def __init__(self) -> None:
-        self._namespace = pid_namespace()
-        self._inner: dict[tuple[int, int], int] | None = None  # of processes in other pid namespaces
-
-    def pid(self, known: Record) -> int | None:
-        """Return the pid of a daemon; None if it has ended, or cannot be seen from the caller's pid namespace."""
-        pid, start_time = known.pid, known.numbers["start_time"]
-        if not known.is_of_this_boot():
-            return None
-        if not known.has_pids_of(self._namespace):
-            self._inner = _inner_pids() if self._inner is None else self._inner
-            return self._inner.get((pid, start_time))
-        try:
-            process = Process(pid)
-        except OSError:
-            return pid if pid_is_taken(pid) else None  # /proc hides it (hidepid): a sweep, which sees it, decides
-        try:
-            return pid if process.is_alive() and process.start_time() == start_time else None
-        except OSError:
-            return None  # it has exited
-        finally:
-            process.close()
+    Raises LateError.
+    """
+    namespace = pid_namespace()
+    found = {name: each.pid for name, each in known.items() if each.has_pids_of(namespace) and _runs(each)}
+    elsewhere = {
+        (each.pid, each.numbers["start_time"]): name for name, each in known.items() if not each.has_pids_of(namespace)
+    }
+    return {**found, **_outer_pids(elsewhere)} if elsewhere else found
 
 
-def _inner_pids() -> dict[tuple[int, int], int]:
-    """Return the pids of all processes, by each of their pids with their start time."""
+def _runs(known: Record) -> bool:
+    """Return whether the daemon runs; its pid is of the caller's pid namespace."""
+    try:
+        process = Process(known.pid)
+    except OSError:
+        return pid_is_taken(known.pid)  # /proc hides it (hidepid): a sweep, which sees it, decides
+    try:
+        return process.is_alive() and process.start_time() == known.numbers["start_time"]
+    except OSError:
+        return False  # it has exited
+    finally:
+        process.close()
+
+
+def _outer_pids(inner: Mapping[tuple[int, int], str]) -> dict[str, int]:
+    """Return the pids, by the values of `inner`, of processes of other pid namespaces.
+
+    The keys of `inner` are a process's pid there and its start time. Raises LateError.
+    """
+    start_times = {start_time for _pid, start_time in inner}
     found = {}
-    for process in all_processes():
+    for process in processes_until(time.monotonic() + _TIMEOUT):
         try:
             start_time = process.start_time()
-            found.update({(pid, start_time): process.pid for pid in process.pids()})
+            pids = process.pids() if start_time in start_times else []
         except OSError:
             continue  # it has exited
+        found.update({inner[pid, start_time]: process.pid for pid in pids if (pid, start_time) in inner})
     return found
 
 

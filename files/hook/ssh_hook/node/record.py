@@ -34,7 +34,10 @@ _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid"
 _PID_NAMESPACE = "pid_namespace"  # a number that older records lack
 _TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
 # What people choose a container by, and where it answers. The last is `owner`: who reads during the write misses it.
-DESCRIPTION = ("engine", "id", "name", "job", "step", "task", "leader", "cluster", "ports", "network", "owner")
+DESCRIPTION = (
+    *("engine", "id", "name", "job", "step", "task", "leader", "cluster", "ports"),
+    *("network", "mounts", "attached", "owner"),
+)
 _ADDED = ("door", "entry", *DESCRIPTION)  # texts that older records lack: empty
 
 
@@ -50,8 +53,9 @@ class Record:
             the path of the daemon's door (door.py), empty if there is none. The others describe the container, as far
             as they are known: engine, such as podman; id and name; job, the scheduler's, with step, task (the name of
             an array's task), leader (the number of a heterogeneous job's first component) and cluster; ports, such as
-            15263, or [10.1.1.1]:15263 for each address, empty for none; network, the inode of the network namespace;
-            owner, the uid of the user on the node.
+            15263, or [10.1.1.1]:15263 for each address, empty for none; network and mounts, the inodes of the
+            container's network and mount namespaces; attached, the pid of the process that `ssh_hook attach` has
+            attached it to, empty for others; owner, the uid of the user on the node.
     """
 
     def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:

@@ -34,12 +34,13 @@ def describe(
     server: Server,
     process: int,
     owner: int,
+    attached: str = "",
 ) -> dict[str, str]:
     """Return texts by the names of `record.DESCRIPTION`. Raises OSError.
 
     `identity` and `name` are the container's. `environments` are the variables of container and engine: they name the
     job where no cgroup does. `is_rootless` is as in `job_record.read`. `process` is the open directory in /proc of a
-    process in the container's network namespace. `owner` is the uid of the user on the node.
+    process in the container's namespaces. `owner` is the uid of the user on the node. `attached` is as in record.py.
     """
     number, step, known = job.name, cgroups.job[1], job.record
     if not number:
@@ -57,6 +58,8 @@ def describe(
         "cluster": "" if known is None else known.cluster,
         "ports": " ".join(f"[{address}]:{port}" for address in server.addresses if port) or port,
         "network": str(os.stat("ns/net", dir_fd=process).st_ino),
+        "mounts": str(os.stat("ns/mnt", dir_fd=process).st_ino),
+        "attached": attached,
         "owner": str(owner),
     }
     return {field: text if _is_kept(field, text) else "" for field, text in texts.items()}

@@ -98,8 +98,12 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     cgroups = Cgroups(process, rootless=True)
     job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
     server = Server(container.annotations, settings, _PORT_OPTION, job, not is_in_hosts_network())
-    if "PYXIS_RUNTIME_PATH" in variables and _is_served(rootfs, server.port):
-        return None
+    if "PYXIS_RUNTIME_PATH" in variables:
+        from .joined import is_served  # here: few containers are joined
+
+        if is_served(rootfs, server.port):
+            log(INFO, f"{rootfs}: the container that runs in this root file system has SSH at port {server.port}")
+            return None
     collect_doors(engine.host_uid)
     description = describe(
         "enroot",
@@ -140,20 +144,6 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         registration=BundleRecord(bundle, entry, has_poststop=False),
         ending=watcher,
     )
-
-
-def _is_served(rootfs: str, port: int) -> bool:
-    """Return whether the user's running container in the same root file system has a daemon at `port`.
-
-    pyxis then starts this container only for its hooks and variables, and the tasks join the other one. Raises OSError.
-    """
-    from .joined import find_joined  # here: few containers are joined
-
-    joined = find_joined(rootfs)
-    is_served = joined is not None and joined.has_daemon(port)
-    if is_served:
-        log(INFO, f"{rootfs}: the container that runs in this root file system already has SSH at port {port}")
-    return is_served
 
 
 def _require_visible_processes() -> None:

@@ -92,6 +92,7 @@ def from_process(
         server=server,
         process=init.directory,
         owner=engine.host_uid,
+        attached=str(init.pid),
     )
     daemon_entry = DaemonEntry(init, server.programs, engine.host_uid, job.name != "", description, ("", caller))
     fields = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import errno
 import sys
+import time
 
-from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
+from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError, LateError
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing, fsdecode, os, read_file
@@ -19,6 +20,7 @@ from ..oci.settings import LAST_PORT
 _TCP_LISTEN = 10
 _WILDCARDS = ["0.0.0.0", "::"]
 _MAX_TRIED = 64  # ports after one that is in use
+_SEARCH_TIMEOUT = 2.0  # seconds to find the process that listens
 _HIDEPID_OFF = ("hidepid=0", "hidepid=off")
 NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
 
@@ -122,25 +124,38 @@ def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
 
 
 def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
-    wanted, owner = f"socket:[{inode}]", _describe_uid(uid)
-    if uid != user.uid and _hides_processes():
-        return f" by a process of {owner}"
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
-                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
-                        return f" by process {pid} ({file.read().strip()}) of {owner}{_describe_job(pid)}"
-        except OSError:
-            continue  # it has exited, or the caller may not see it
-    if uid == user.uid:
-        # If it logs logins, a child listens for it, whose descriptors only root may see.
-        from ..node.inventory import find_daemon_of  # here: few starts fail
+    from ..node.inventory import find_daemon_of  # here: few starts fail
 
-        daemon = find_daemon_of(uid, port)
-        if daemon is not None:
-            return f" by process {daemon.pid} ({SERVER_NAME}) of {owner}{_describe_job(str(daemon.pid))}"
-    return f" by a process of {owner}"
+    owner = _describe_uid(uid)
+    holder = None
+    if uid == user.uid and (daemon := find_daemon_of(uid, port)) is not None:
+        holder = daemon.pid, SERVER_NAME
+    elif uid == user.uid or not _hides_processes():
+        holder = _find_holder(f"socket:[{inode}]")
+    if holder is None:
+        return f" by a process of {owner}"
+    pid, name = holder
+    return f" by process {pid} ({name}) of {owner}{_describe_job(str(pid))}"
+
+
+def _find_holder(file: str) -> tuple[int, str] | None:
+    """Return pid and name of a process that has `file` open, such as socket:[123], if the caller may trace it."""
+    from ..linux.process_search import own_processes  # here: few starts fail
+
+    try:
+        for process in own_processes(time.monotonic() + _SEARCH_TIMEOUT):
+            if _has_open(process.pid, file):
+                return process.pid, process.read("comm").decode("utf-8", "backslashreplace").strip()
+    except (LateError, OSError):
+        pass  # there are too many, or it has just exited
+    return None
+
+
+def _has_open(pid: int, file: str) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{name}") == file for name in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False  # it has exited
 
 
 def _describe_job(pid: str) -> str:

@@ -24,21 +24,24 @@ def said(annotations: dict[str, str], engine: str = "podman", calls_hook: bool =
 
 def test_tests_know_what_is_said_of_a_look_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """They repeat it on a busy machine."""
-    monkeypatch.setattr(module, "_monitors", lambda: [(0, ["conmon"])])
+    with pytest.raises(LateError) as caught:
+        list(module._monitors(0))
+    told = [str(caught.value)]
+    monkeypatch.setattr(module, "_monitors", lambda _deadline: [(0, 1)])
     monkeypatch.setattr(module.shutil, "which", lambda _name: "/usr/bin/docker")
 
     def late(*_arguments: object) -> None:
         raise subprocess.TimeoutExpired("docker", 0)
 
     monkeypatch.setattr(module, "_docker", late)
-    told: list[str] = module._look(0)["warnings"]
+    told += module._look(0)["warnings"]
 
     def never(*_arguments: object) -> None:
         raise LateError(HOME_HANGS, "")
 
     monkeypatch.setattr(disposable_process, "run", never)
     told += module.look()[1]
-    assert len(told) == 3
+    assert len(told) == 4
     assert all(TOO_LATE.search(text.encode()) for text in told), told
 
 
@@ -124,24 +127,19 @@ def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("depth", "count"), [(0, 1), (1, 0)], ids=["the node's", "a container's"])
-def test_podman_in_a_container_is_not_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int, count: int
-) -> None:
+def test_podman_in_a_container_is_not_looked_at(monkeypatch: pytest.MonkeyPatch, depth: int, count: int) -> None:
     """Its bundles are the container's: on the node such a path may be one that the caller may not read."""
-    files = {"comm": b"conmon\n", "cmdline": b"conmon\0-b\0/nowhere\0-c\0id\0-n\0name\0"}
+    files = {"comm": b"conmon\n"}
     files["status"] = Path("/proc/self/status").read_bytes().replace(b"\nNSpid:", b"\nNSpid:" + b"\t7" * depth)
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
 
     class Monitor:
+        pid = 7
+
         def read(self, name: str) -> bytes:
             return files[name]
-
-        def open(self, name: str, flags: int) -> int:
-            return os.open(tmp_path / name, flags)
 
         def start_time(self) -> int:
             return 1
 
-    monkeypatch.setattr(module, "all_processes", lambda: [Monitor()])
-    assert len(list(module._monitors())) == count
+    monkeypatch.setattr(module, "own_processes", lambda _deadline: [Monitor()])
+    assert len(list(module._monitors(0))) == count

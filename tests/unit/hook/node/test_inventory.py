@@ -364,6 +364,14 @@ def test_who_listens_on_a_port(init: Process, caller: SimpleNamespace, engine_ui
     assert inventory.find_daemon_of(UID, 16002) is inventory.find_daemon_of(UID + 1, 16001) is None
 
 
+def test_a_daemon_that_is_about_to_start_does_not_listen(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start that asks who has its port has its own entry already."""
+    kept(entry(init, network=str(os.stat("/proc/self/ns/net").st_ino)))
+    assert inventory.find_daemon_of(UID, 15263) is not None
+    monkeypatch.setattr(Process, "is_before_exec", lambda _process: True)
+    assert inventory.find_daemon_of(UID, 15263) is None
+
+
 def test_root_sees_all_and_has_no_way_by_the_door_of_another(
     init: Process, caller: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

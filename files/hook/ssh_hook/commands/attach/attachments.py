@@ -22,40 +22,25 @@ import time
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux import syscalls
 from ...linux.process import Process
+from ...node.inventory import find_daemons
 from ...start.attach import Attachment
 from ...stop.rules import end_daemon, end_orphans
 
-_PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix
+_PREFIX = "\0ocihooks-ssh/attached/"
 _TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions and for the container's file system
 _MAX_LEFT = 4096  # bytes
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-def _name(pid: int, start_time: int) -> str:
+def _address(process: Process) -> bytes:
+    """Return the address of the socket for `process`. Raises OSError if it has exited."""
     namespace = os.stat("/proc/self/ns/pid").st_ino
-    return f"{_PREFIX}{os.geteuid()}/{namespace}/{pid}-{start_time}"
+    return f"{_PREFIX}{os.geteuid()}/{namespace}/{process.pid}-{process.start_time()}".encode()
 
 
-def _address(name: str) -> bytes:
-    return b"\0" + name[1:].encode()
-
-
-def attached() -> dict[int, str]:
-    """Return the names of the caller's sockets, keyed by the pid of the process that the daemon is attached to."""
-    prefix = _name(0, 0).rpartition("/")[0] + "/"
-    found = {}
-    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
-        for line in file:  # sockets of all users, whose names may contain any bytes, even line breaks
-            name = (line.split() or [""])[-1]
-            pid = name.removeprefix(prefix).partition("-")[0]
-            if not (name.startswith(prefix) and pid.isascii() and pid.isdigit()):
-                continue
-            try:
-                if name == _name(int(pid), Process(int(pid)).start_time()):
-                    found[int(pid)] = name
-            except (OSError, OverflowError):
-                continue  # that process has exited, and its daemon is about to
-    return found
+def attached() -> list[int]:
+    """Return the pids of the processes that the caller's daemons are attached to. Raises HookError."""
+    return [daemon.attached for daemon in find_daemons() if daemon.attached]
 
 
 def claim(process: Process) -> socket.socket:
@@ -66,7 +51,7 @@ def claim(process: Process) -> socket.socket:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(_address(_name(process.pid, process.start_time())))
+        listener.bind(_address(process))
         listener.listen()
     except OSError as error:
         listener.close()
@@ -78,10 +63,11 @@ def claim(process: Process) -> socket.socket:
     return listener
 
 
-def end(pid: int, name: str) -> list[str]:
-    """Tell the supervisor behind the socket `name` to end its daemon, and wait until it is done.
+def end(pid: int) -> list[str] | None:
+    """Tell the supervisor for the process `pid` to end its daemon, and wait until it is done.
 
-    Return the mount points of the mounts that it could not undo. The caller becomes undumpable. Raises HookError.
+    Return the mount points of the mounts that it could not undo; None if there is no such process or supervisor. The
+    caller becomes undumpable. Raises HookError.
     """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     left = b""
@@ -90,7 +76,7 @@ def end(pid: int, name: str) -> list[str]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT)
         try:
-            connection.connect(_address(name))
+            connection.connect(_address(Process(pid)))
             if _peer(connection) != os.geteuid():
                 raise HookError(
                     ATTACH_REFUSED,
@@ -100,9 +86,11 @@ def end(pid: int, name: str) -> list[str]:
                 left += more
                 if time.monotonic() > deadline:  # a process in the container can create such a socket too
                     raise late
+        except (FileNotFoundError, ProcessLookupError, ConnectionRefusedError):
+            return None
         except socket.timeout:
             raise late from None
-        except (ConnectionRefusedError, ConnectionResetError):
+        except ConnectionResetError:
             pass  # it has just exited
     return [os.fsdecode(path) for path in left.split(b"\0") if path]
 

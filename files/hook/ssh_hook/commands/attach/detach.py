@@ -24,15 +24,16 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name. Return 0, or 1 if there are several. Raises HookError."""
     targets.require_user("detach")
     pid = targets.chosen_pid(arguments)
-    attached = attachments.attached()
-    candidates = [pid] if pid is not None else list(attached) or leftovers.find()
+    candidates = [pid] if pid is not None else attachments.attached() or leftovers.find()
     if not candidates:
         raise HookError(NO_CONTAINER, "you have attached no SSH daemon on this node")
     if len(candidates) > 1:
         targets.print_choice("detach", {found: targets.name_of(found) for found in candidates})
         return 1
     (pid,) = candidates
-    left = attachments.end(pid, attached[pid]) if pid in attached else leftovers.end(pid)
+    left = attachments.end(pid)
+    if left is None:
+        left = leftovers.end(pid)  # its supervisor was killed
     if left:
         log(WARNING, still_mounted(left))
     print(f"detached from process {pid}")

@@ -8,10 +8,8 @@ the engine's configuration names the hook.
 
 from __future__ import annotations
 
-import os
-
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
-from ...linux.process import Process, all_processes, descendants
+from ...linux.process import Process
 from ...node.door_collection import collect_doors
 from ...node.engine import Engine
 from ...node.inventory import Daemon, find_daemons
@@ -64,31 +62,9 @@ def end(pid: int) -> list[str]:
 
 
 def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
-    """Return whether `daemon` is in `target`'s container. With a read-only image it has its own mount namespace."""
-    try:
-        process = Process(daemon.pid)
-        try:
-            namespace = process.mount_namespace()
-            status = os.stat("ns/pid", dir_fd=process.directory)
-        finally:
-            process.close()
-        if namespace == target.namespace("mnt"):
-            return True
-        own = os.stat("/proc/self/ns/pid")
-        found = (status.st_dev, status.st_ino)
-        is_in_pids = found == target.namespace("pid") and found != (own.st_dev, own.st_ino)
-        return is_in_pids and _is_alone(daemon.pid, namespace)
-    except OSError:
-        return False  # it has exited
-
-
-def _is_alone(daemon: int, namespace: tuple[int, int] | None) -> bool:
-    """Return whether only the daemon and its sessions are in its mount namespace. If not, it is another container's.
-
-    Containers of a pod, or with --pid=container, share a pid namespace.
-    """
-    own = descendants(daemon)
-    return all(each.pid in own or each.mount_namespace() != namespace for each in all_processes())
+    """Return whether `daemon` serves `target`'s container, even from a mount namespace of its own."""
+    _device, inode = target.namespace("mnt")
+    return daemon.mounts == str(inode)
 
 
 def _started_by_engine(daemons: list[Daemon]) -> bool:

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from argparse import ArgumentParser, Namespace
 
 from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, HookError, printable
 from ...linux.fast_stdlib import os
-from ...linux.process import MAX_PID, all_processes, is_decimal
+from ...linux.process import MAX_PID, is_decimal
+from ...linux.process_search import own_processes, require_time
 from ...node.running import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
+_SEARCH_TIMEOUT = 2.0  # seconds to find all containers
+_MAX_CONTAINERS = 64
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -84,20 +88,28 @@ def print_choice(command: str, names: dict[int, str]) -> None:
 def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
     """Return the first process of each of the caller's containers on this node that can be attached to.
 
-    `may_be_served`: include those that have an SSH daemon.
+    `may_be_served`: include those that have an SSH daemon. Images decide how many processes and mount namespaces there
+    are. Raises HookError if there are too many.
     """
+    deadline = time.monotonic() + _SEARCH_TIMEOUT
     own = os.stat("/proc/self/ns/mnt")
     candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for process in all_processes():
+    for process in own_processes(deadline):
         try:
             namespace = process.mount_namespace()
             if namespace is not None and namespace != (own.st_dev, own.st_ino):
                 candidates.setdefault(namespace, []).append((process.start_time(), process.pid))
         except OSError:
             continue  # it has exited
+    if len(candidates) > _MAX_CONTAINERS:
+        raise HookError(
+            ATTACH_REFUSED,
+            f"your processes on this node are in more than {_MAX_CONTAINERS} mount namespaces: give the PID of one",
+        )
     found = []
     for processes in candidates.values():
         for _start_time, pid in sorted(processes):
+            require_time(deadline)
             try:
                 found.append(RunningProcess(pid, may_be_served))
                 break

@@ -29,12 +29,9 @@ def prctl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return asked
 
 
-def answered(answer: Answer) -> list[str]:
+def answered(answer: Answer) -> list[str] | None:
     """What `end` returns of a supervisor that answers so."""
-    name = f"@ocihooks-ssh/test/{os.getpid()}"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(attachments._address(name))
-        listener.listen()
+    with attachments.claim(Process(os.getpid())) as listener:
 
         def serve() -> None:
             connection, _address = listener.accept()
@@ -44,7 +41,7 @@ def answered(answer: Answer) -> list[str]:
         server = threading.Thread(target=serve)
         server.start()
         try:
-            return attachments.end(1, name)
+            return attachments.end(os.getpid())
         finally:
             server.join()
 
@@ -74,7 +71,7 @@ def test_whoever_has_the_other_end_of_a_socket_takes_nothing(
         raise HookError("", "asked for a socket")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    for act in (lambda: attachments.claim(Process(os.getpid())), lambda: attachments.end(1, "@x")):
+    for act in (lambda: attachments.claim(Process(os.getpid())), lambda: attachments.end(1)):
         prctl.clear()
         with pytest.raises(HookError, match="asked for a socket"):
             act()
@@ -95,13 +92,10 @@ def test_nobody_holds_detach(monkeypatch: pytest.MonkeyPatch, answer: Answer) ->
 
 def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor may have yet to end then: a process can be attached to again at once."""
-    name = f"@ocihooks-ssh/test/{os.getpid()}"
     daemon: Any = SimpleNamespace(pid=os.getpid(), is_alive=lambda: True)
     attachment: Any = SimpleNamespace(daemon=daemon)
     monkeypatch.setattr(attachments, "finish", lambda _attachment: [])
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(attachments._address(name))
-        listener.listen()
+    with attachments.claim(Process(os.getpid())) as listener:
         supervisor = os.fork()
         if supervisor == 0:
             try:
@@ -110,9 +104,8 @@ def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -
             finally:
                 os._exit(1)
     try:
-        assert attachments.end(1, name) == []
-        with socket.socket(socket.AF_UNIX) as again:
-            again.bind(attachments._address(name))
+        assert attachments.end(os.getpid()) == []
+        attachments.claim(Process(os.getpid())).close()
     finally:
         os.kill(supervisor, signal.SIGKILL)
         os.waitpid(supervisor, 0)
@@ -120,14 +113,11 @@ def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -
 
 def test_another_user_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever connects, as a process of a container on the node's network may, is not the user."""
-    name = f"@ocihooks-ssh/test/{os.getpid()}"
     daemon: Any = SimpleNamespace(pid=os.getpid(), is_alive=lambda: True)
     attachment: Any = SimpleNamespace(daemon=daemon)
     monkeypatch.setattr(attachments, "finish", lambda _attachment: ["ended"])
     monkeypatch.setattr(attachments, "_peer", lambda _connection: os.geteuid() + 1)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(attachments._address(name))
-        listener.listen()
+    with attachments.claim(Process(os.getpid())) as listener:
         supervisor = os.fork()
         if supervisor == 0:
             try:
@@ -137,11 +127,16 @@ def test_another_user_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         for _attempt in range(2):
             with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(attachments._address(name))
+                connection.connect(attachments._address(Process(os.getpid())))
                 assert connection.recv(100) == b""
     finally:
         os.kill(supervisor, signal.SIGKILL)
         os.waitpid(supervisor, 0)
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22])
+def test_nobody_supervises(pid: int) -> None:
+    assert attachments.end(pid) is None
 
 
 def test_more_than_mount_points_is_not_read() -> None:
@@ -152,5 +147,5 @@ def test_more_than_mount_points_is_not_read() -> None:
         except OSError:
             pass
 
-    (path,) = answered(flood)
+    (path,) = answered(flood) or []
     assert len(path) < 3 * attachments._MAX_LEFT

@@ -1,12 +1,14 @@
-"""How a user names a container, and how the caller's are listed."""
+"""How a user names a container, and how the caller's are found, whatever their images run, and listed."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ssh_hook.commands.attach import targets
-from ssh_hook.errors import HookError
+from ssh_hook.errors import ATTACH_REFUSED, HookError, LateError
 
 
 def pid(*words: str) -> int | None:
@@ -43,3 +45,41 @@ def test_choice(capsys: pytest.CaptureFixture[str]) -> None:
         ["3", "sleep", "ssh_hook", "attach", "3"],
         ["20", "python3", "ssh_hook", "attach", "20"],
     ]
+
+
+def show(monkeypatch: pytest.MonkeyPatch, namespaces: list[int]) -> None:
+    """Processes in these mount namespaces."""
+
+    def process(pid: int, inode: int) -> Any:
+        return SimpleNamespace(pid=pid, mount_namespace=lambda: (4, inode), start_time=lambda: -pid)
+
+    found = [process(pid, inode) for pid, inode in enumerate(namespaces, 10)]
+    monkeypatch.setattr(targets, "own_processes", lambda _deadline: found)
+
+
+def refuse(_pid: int, _may_be_served: bool) -> None:
+    raise HookError(ATTACH_REFUSED, "it is not in a container")
+
+
+def test_the_oldest_process_of_each_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [1, 2, 1])
+    monkeypatch.setattr(targets, "RunningProcess", lambda pid, _may_be_served: pid)
+    assert targets.find_containers() == [12, 11]
+
+
+def test_more_mount_namespaces_than_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "RunningProcess", refuse)
+    show(monkeypatch, list(range(64)))
+    assert targets.find_containers() == []
+    show(monkeypatch, list(range(65)))
+    with pytest.raises(HookError, match="in more than 64 mount namespaces: give the PID of one"):
+        targets.find_containers()
+
+
+def test_processes_that_nobody_can_attach_to_do_not_hold_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [1] * 1000)
+    monkeypatch.setattr(targets, "RunningProcess", refuse)
+    assert targets.find_containers() == []
+    monkeypatch.setattr(targets, "_SEARCH_TIMEOUT", -1)
+    with pytest.raises(LateError):
+        targets.find_containers()
