@@ -85,6 +85,7 @@ def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, wit
         "unwanted": [] if values["ssh_hook_cdi"] else [paths.cdi],
         "docker_json": paths.docker,
         "firewalld_zone": values["ssh_hook_firewalld_zone"],
+        "lists_daemons": purpose == "audit",
     }
 
 

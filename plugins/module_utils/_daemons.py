@@ -1,22 +1,25 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find the hook's daemons among a node's processes, as root, by the program file that a process runs.
+"""The hook's daemons on a node, as root: those that the hook lists, and all processes that run its program.
 
-A release of Dropbear stays as long as a process runs it, whatever entries say (the hook's node/inventory.py). So these
+A release of Dropbear stays as long as a process runs it, whatever the hook's entries say (node/inventory.py). So these
 are found by their program, which only root can install.
 """
 
 from __future__ import annotations
 
 import glob
+import json
 import os
 import pwd
 import stat
+import subprocess
 
 from . import _dropbear, _files
 
 LISTENING = "0A"
+SECONDS = 60  # for the hook's answer
 
 
 def listening_sockets(pid: int | str) -> dict[str, int]:
@@ -83,41 +86,34 @@ def running_daemons(dropbear_dir: str) -> list[int]:
     return daemons
 
 
-def servers(daemons: list[int]) -> list[dict[str, object]]:
-    """Return the listening daemons among `daemons`: a child of another one is one of its sessions."""
-    parents = {pid: parent_and_owner(pid) for pid in daemons}
-    found: list[dict[str, object]] = []
-    for pid, (parent, uid) in parents.items():
-        if uid is None or parent in parents:
-            continue
-        children = [child for child, (other, _uid) in parents.items() if other == pid]
-        ports = ports_of([pid, *children])
-        found.append({"pid": pid, "user": user_name(uid), "ports": ports, "sessions": len(children)})
-    return found
+def servers(launcher: str) -> list[dict[str, object]] | None:
+    """Return the daemons that the hook lists, if only root can change it; None if it was not asked or did not answer.
 
-
-def parent_and_owner(pid: int) -> tuple[int | None, int | None]:
-    """Return the pid of a process's parent, and the process's uid; None for both if it has exited."""
+    Each has its pid, the name of its user (the uid if there is no name), its TCP ports, and the number of its sessions.
+    """
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
-        return int(fields["PPid"]), int(fields["Uid"].split()[0])
-    except OSError:
-        return None, None
+        done = subprocess.run(
+            [launcher, "status", "--json"], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=True
+        )
+        return [
+            {
+                "pid": int(found["pid"]),
+                "user": user_name(int(found["uid"])),
+                "ports": [int(found["port"])] * bool(found["port"]),
+                "sessions": int(found["sessions"]),
+            }
+            for found in json.loads(done.stdout)["containers"]
+        ]
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
+        return None
 
 
 def user_name(uid: int) -> str:
     """Return a user's name; the uid if there is none, as in a user namespace."""
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return str(uid)
-
-
-def ports_of(pids: list[int]) -> list[int]:
-    """Return the ports on which processes of one network listen, whatever their command lines say."""
-    held = {inode for pid in pids for inode in socket_inodes(pid)}
-    return sorted({port for inode, port in listening_sockets(pids[0]).items() if inode in held})
 
 
 def was_ours(status: os.stat_result, devices: set[int]) -> bool:

@@ -330,8 +330,20 @@ def running(question: dict[str, Any]) -> dict[str, object]:
         "suid_dumpable": parameter(SUID_DUMPABLE),
         "lowest_port": parameter(LOWEST_PORT),
         "daemons": daemons,
-        "servers": _daemons.servers(daemons),
+        "servers": servers(question) if question["lists_daemons"] else [],
     }
+
+
+def servers(question: dict[str, Any]) -> list[dict[str, object]] | None:
+    """Return the daemons that the hook lists; None if others than root can change it, or it does not answer."""
+    launcher = f"{question['prefix']}/bin/ssh_hook"
+    own = [launcher, question["python"], *_hook_package.versions(question["prefix"])[:1]]
+    if not os.path.exists(launcher):
+        return []
+    try:
+        return None if _secure_path.violations_of(*own) else _daemons.servers(launcher)
+    except ValueError:
+        return None
 
 
 # The same for an image: its nodes have other kernels, processes and addresses than the machine that builds it.
@@ -467,8 +479,9 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
             image.
         suid_dumpable (int): the kernel parameter fs.suid_dumpable.
         daemons (list): process ids of the SSH daemons that run from `dropbear_dir`, or from an older version beside it.
-        servers (list): for each of `daemons` that is not a session of another: its `pid`, the name of its `user` (the
-            uid if there is no name), the TCP `ports` in its command line, and the number of its `sessions`.
+        servers (list): with `lists_daemons`, the daemons that the hook lists: the `pid` of each, the name of its `user`
+            (the uid if there is no name), its TCP `ports`, and the number of its `sessions`. Null if users other than
+            root can change the hook, or it did not answer.
         passwd_file (bool): whether `passwd_file` exists.
         passwd_outdated (bool): with `name_service`, whether `passwd_file` differs from `getent passwd`, or that is
             unknown.

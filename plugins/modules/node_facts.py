@@ -36,6 +36,7 @@ options:
   unwanted: {type: list, elements: path, default: [], description: "Files that must not exist."}
   docker_json: {type: path, default: /etc/docker/daemon.json, description: "The configuration of Docker's daemon."}
   firewalld_zone: {type: str, default: "", description: "Name of a firewalld zone."}
+  lists_daemons: {type: bool, default: false, description: "Whether to have the installed hook list its daemons."}
   critical:
     {type: list, elements: path, default: [], description: "Files of the installation that decide what root runs. If
       given, they and files from elsewhere, such as O(provided), are verified as M(ocihooks.ssh.secure_path) does."}
@@ -79,6 +80,7 @@ def main() -> None:
             "unwanted": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},
             "firewalld_zone": {"type": "str", "default": ""},
+            "lists_daemons": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

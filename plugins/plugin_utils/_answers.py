@@ -22,11 +22,12 @@ NODE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("architecture", "kernel", "unsafe", "release"), str),
     **dict.fromkeys(("python", "engines", "hooks_dirs", "files", "units"), Mapping),
     **dict.fromkeys(("docker", "hook_settings"), (Mapping, type(None))),
-    **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "servers", "missing", "unnamed_homes"), list),
+    **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "missing", "unnamed_homes"), list),
     **dict.fromkeys(("dead_links", "unwritable", "full", "stale", "foreign_files", "safe", "timers", "versions"), list),
     **dict.fromkeys(("lowest_port", "suid_dumpable"), int),
     "port": (int, str, type(None)),
     "hook_version": (str, type(None)),
+    "servers": (list, type(None)),
     "dropbear": bool,
 }
 _WORD = re.compile(r"[A-Za-z0-9_. -]{1,64}")

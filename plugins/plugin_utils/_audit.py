@@ -243,7 +243,7 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
             "ports": [int(port) for port in server["ports"]],
             "sessions": int(server["sessions"]),
         }
-        for server in node.get("servers", [])
+        for server in node.get("servers") or []
     ]
     versions, port = _as_dict(programs.get("programs")), node.get("port")
     return {
@@ -260,7 +260,7 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
         "tamper": tamper,
         "remarks": list(map(printable, preflight.get("remarks") or [])),
         "port": port if port in (None, AUTO) else int(port),
-        "daemons": servers,
+        "daemons": None if node.get("servers", []) is None else servers,
     }
 
 
@@ -398,9 +398,9 @@ def _names_lines(group: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the other cells of a group."""
-    row, daemons = group[0], sum(len(row["daemons"]) for row in group)
+    row, daemons = group[0], [len(row["daemons"]) for row in group if row["daemons"] is not None]
     cells = [row["state"], *(row[key] or "-" for key in ("hook", "dropbear", "openssh", "port"))]
-    return [*map(str, cells), "-" if row["problem"] else str(daemons)]
+    return [*map(str, cells), str(sum(daemons)) if daemons and not row["problem"] else "-"]
 
 
 def _findings_lines(said: Sequence[str], page: str) -> list[str]:

@@ -103,6 +103,38 @@ def daemon() -> Iterator[int]:
         key.unlink()
 
 
+@contextmanager
+def entry_of(pid: int) -> Iterator[None]:
+    """An entry such as the start of a container of root's writes."""
+    program, process = Path(f"/proc/{pid}/exe").stat(), Path(f"/proc/{pid}")
+    start_time = process.joinpath("stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+    values = {
+        "pid": pid,
+        "start_time": start_time,
+        "program_device": program.st_dev,
+        "program_inode": program.st_ino,
+        "uid": 0,
+        "gid": 0,
+        "init_pid": pid,
+        "init_start_time": start_time,
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+        "pidfile_host": "",
+        "bundle": "/run/bundle",
+        "copy": "",
+        "ports": PORT,
+        "network": process.joinpath("ns/net").stat().st_ino,
+        "owner": 0,
+    }
+    entry = Path("/var/lib/ocihooks-ssh/daemons/audited")
+    entry.parent.mkdir(mode=0o700, parents=True)
+    entry.write_text("\n".join(["ssh_hook 1", *(f"{name}={value}" for name, value in values.items()), ""]), "ascii")
+    entry.chmod(0o600)
+    try:
+        yield
+    finally:
+        shutil.rmtree(entry.parent.parent)
+
+
 BAD_VALUES: dict[str, dict[str, object]] = {
     "ssh_hook_prefix is 'opt/oci-hooks': it must be an absolute path": {"ssh_hook_prefix": "opt/oci-hooks"},
     "ssh_hook_base_dir is '/users/../home': it must be an absolute path": {"ssh_hook_base_dir": "/users/../home"},
@@ -559,7 +591,7 @@ def test_an_audit_finds_nothing_and_changes_nothing() -> None:
 
 def test_an_audit_counts_daemons_and_says_who_has_keys(tmp_path: Path) -> None:
     variables: dict[str, object] = {"ssh_hook_users": ["daemon", "nobody-there"], "ssh_hook_report_dir": str(tmp_path)}
-    with daemon() as pid:
+    with daemon() as pid, entry_of(pid):
         audited = play("audit", variables=variables)
     assert audited.status == 0, audited.said
     report = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))

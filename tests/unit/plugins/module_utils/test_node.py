@@ -269,6 +269,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "possible": [str(tmp_path / "other.json")],
         "docker_json": str(tmp_path / "daemon.json"),
         "firewalld_zone": "",
+        "lists_daemons": False,
     }
     for name, text in {"cdi.json": OURS, "other.json": "{}", "dropbear": ""}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -498,3 +499,20 @@ def test_homes_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(node.name_service, "list_accounts", broken)
     assert node.unnamed_homes(str(tmp_path), node.listed_accounts()) == [0, 0]
+
+
+@pytest.mark.parametrize("violations", [[], ["others can write to it"]])
+def test_a_hook_that_others_can_change_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, violations: list[str]
+) -> None:
+    question = {"prefix": str(tmp_path), "python": sys.executable}
+    assert node.servers(question) == []  # without a hook
+    launcher, asked = tmp_path / "bin/ssh_hook", tmp_path / "asked"
+    launcher.parent.mkdir()
+    launcher.write_text(f"#!/bin/sh\ntouch {asked}\necho '{{\"containers\": []}}'\n", encoding="utf-8")
+    launcher.chmod(0o755)
+    verified: list[str] = []
+    monkeypatch.setattr(node._secure_path, "violations_of", lambda *paths: verified.extend(paths) or violations)
+    assert node.servers(question) == (None if violations else [])
+    assert asked.exists() is not bool(violations)
+    assert verified == [str(launcher), sys.executable]

@@ -1,12 +1,12 @@
-"""The hook's daemons among the processes of a node, and who else has their port."""
+"""The hook's daemons on a node, and who else has their port."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,29 +52,45 @@ def test_the_holder_of_a_port_is_named_unless_it_is_ours(family: socket.AddressF
     assert daemons.port_holders(port, []) == []
 
 
-def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    people = {10: (1, os.getuid()), 11: (10, os.getuid()), 12: (10, os.getuid()), 20: (1, 2**31), 30: (None, None)}
-    monkeypatch.setattr(daemons, "parent_and_owner", people.get)
-    monkeypatch.setattr(daemons, "ports_of", lambda pids: [15000 + len(pids)])
-    assert daemons.servers([10, 11, 12, 20, 30]) == [
-        {"pid": 10, "user": daemons.user_name(os.getuid()), "ports": [15003], "sessions": 2},
-        {"pid": 20, "user": str(2**31), "ports": [15001], "sessions": 0},
+ANSWER = {"pid": 7, "uid": 2**31, "port": 15263, "sessions": 2, "name": "solver"}
+
+
+def answers(tmp_path: Path, said: str, status: int = 0) -> str:
+    """The path of a hook with this answer to `status --json`."""
+    launcher = tmp_path / "ssh_hook"
+    launcher.write_text(
+        f'#!/bin/sh\n[ "$*" = "status --json" ] || exit 3\ncat <<"END"\n{said}\nEND\nexit {status}\n', encoding="utf-8"
+    )
+    launcher.chmod(0o755)
+    return str(launcher)
+
+
+def test_the_hook_lists_its_daemons(tmp_path: Path) -> None:
+    said = json.dumps({"containers": [ANSWER, {**ANSWER, "uid": os.getuid(), "port": 0, "sessions": 0}]})
+    assert daemons.servers(answers(tmp_path, said)) == [
+        {"pid": 7, "user": str(2**31), "ports": [15263], "sessions": 2},
+        {"pid": 7, "user": daemons.user_name(os.getuid()), "ports": [], "sessions": 0},
     ]
 
 
-def test_the_ports_on_which_processes_listen() -> None:
-    """Whatever their command lines say."""
-    code = (
-        "import socket, sys; held = [socket.create_server(('127.0.0.1', 0)), socket.create_server(('::1', 0), "
-        "family=socket.AF_INET6)]; print(*(one.getsockname()[1] for one in held), flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, "-p", "15263"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout
-        ports = sorted(map(int, process.stdout.readline().split()))
-        assert daemons.ports_of([process.pid]) == daemons.ports_of([os.getpid(), process.pid]) == ports
-        assert daemons.ports_of([os.getpid()]) == []
-        assert daemons.parent_and_owner(process.pid) == (os.getpid(), os.getuid())
-        process.stdin.close()
-    assert daemons.ports_of([process.pid]) == []
-    assert daemons.parent_and_owner(process.pid) == (None, None)
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (json.dumps({"containers": [ANSWER]}), 1),
+        ("", 0),
+        ("[]", 0),
+        ('{"containers": [{"pid": 7}]}', 0),
+        ('{"containers": [7]}', 0),
+        (json.dumps({"containers": [{**ANSWER, "uid": "x"}]}), 0),
+    ],
+)
+def test_a_hook_that_does_not_answer(tmp_path: Path, said: str, status: int) -> None:
+    assert daemons.servers(answers(tmp_path, said, status)) is None
+
+
+def test_a_hook_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemons, "SECONDS", 0.2)
+    launcher = tmp_path / "ssh_hook"
+    launcher.write_text("#!/bin/sh\nexec sleep 60\n", encoding="ascii")
+    launcher.chmod(0o755)
+    assert daemons.servers(str(launcher)) is None

@@ -87,6 +87,14 @@ def test_ports_that_follow_from_jobs() -> None:
     assert row(ssh_hook__preflight={"node": {**NODE, "port": "auto"}})["port"] == "auto"
 
 
+def test_daemons_that_nobody_could_list() -> None:
+    """None is another answer than no daemon."""
+    unknown, none = (row(ssh_hook__preflight={"node": {**NODE, "servers": servers}}) for servers in (None, []))
+    assert (unknown["daemons"], none["daemons"]) == (None, [])
+    assert [audit._cells(group)[-1] for group in ([unknown], [none], [unknown, row()])] == ["-", "0", "1"]
+    assert ">\u2013<" in audit.page(audit.report([unknown], None, None, "1.0.0"))
+
+
 def test_what_is_missing_is_said_once() -> None:
     missing = {"path": "/opt/x", "rule": "missing", "message": "/opt/x does not exist"}
     other = {"path": "/opt/y", "rule": "dangling_link", "message": "/opt/y, to which /opt/z leads, does not exist"}
@@ -99,7 +107,7 @@ def test_what_is_missing_is_said_once() -> None:
     "changes",
     [
         {"ssh_hook__verified": {"violations": [{}]}},
-        {"ssh_hook__preflight": {"node": {**NODE, "servers": None}}},
+        {"ssh_hook__preflight": {"node": {**NODE, "servers": 7}}},
         {"ssh_hook__preflight": {"node": {**NODE, "servers": [{"pid": "x", "user": "", "ports": [], "sessions": 0}]}}},
         {"ssh_hook__preflight": {"node": {**NODE, "engines": 3}}},
         {"ssh_hook__engines": {"written": 7}},
