@@ -29,7 +29,7 @@ def output(command: list[str], deadline: float, limit: int) -> Output:
     )
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:
-        stdout, stderr = _read([pipe.fileno() for pipe in pipes], deadline, limit)
+        stdout, stderr = read([pipe.fileno() for pipe in pipes], deadline, limit)
         status = process.wait(max(MIN_TIMEOUT, deadline - time.monotonic()))
         return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"), status
     except subprocess.TimeoutExpired:
@@ -44,8 +44,11 @@ def output(command: list[str], deadline: float, limit: int) -> Output:
             pass
 
 
-def _read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray]:
-    """Read each to its end. Raises TimeoutError, and TooLongError for more than `limit` bytes in total."""
+def read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray]:
+    """Return the content of each of the pipes, in bytes up to `limit` in total, until `deadline` (monotonic).
+
+    Raises OSError, TimeoutError, and TooLongError.
+    """
     found = [bytearray() for _descriptor in descriptors]
     with selectors.DefaultSelector() as selector:
         for data, descriptor in zip(found, descriptors):

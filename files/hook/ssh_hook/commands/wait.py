@@ -27,6 +27,7 @@ from ..linux.process import is_decimal
 from ..oci.settings import parse_port
 from ..start.server import job_port
 from . import hosts
+from .bounded_output import MIN_TIMEOUT, TooLongError, read
 from .connect import NotYetError, find_nodes
 from .keygen import caller
 from .scheduler import selected_port
@@ -45,6 +46,7 @@ _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifie
 _NO_ANSWER = "no answer"
 _FOREIGN = "not your container, or one that started before your keys changed"
 _CHECK = 10.0  # seconds for one login
+_MAX_ERROR = 1 << 18  # bytes of it
 _SSH_FAILED = 255  # the exit status of ssh if it has run no command
 
 
@@ -163,7 +165,7 @@ class Login:
         ]
         self._command = [client, "-F", "none", *(f"-o{option}" for option in options), "--"]
         self._clients = threading.BoundedSemaphore(_CLIENTS)
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def __call__(self, address: str, deadline: float) -> str:
         """Log in at an IP address; return an empty string, or why it is not the user's container.
@@ -176,17 +178,18 @@ class Login:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
             )
             self._running.add(client)
+            deadline = min(deadline, time.monotonic() + _CHECK)
             try:
-                _output, error = client.communicate(timeout=min(_CHECK, max(0.001, deadline - time.monotonic())))
-            except subprocess.TimeoutExpired:
-                client.kill()
-                client.communicate()
+                error = _read_error(client, deadline)
+            except TimeoutError:
                 return "connected, but the server is not ready"
+            except TooLongError:
+                return ""  # only a session prints so much
             finally:
+                client.kill()
+                client.wait()
                 self._running.discard(client)
         if client.returncode not in (_SSH_FAILED, -signal.SIGKILL):
             return ""
@@ -202,6 +205,18 @@ class Login:
         """Kill the clients that are still running."""
         for client in list(self._running):
             client.kill()
+
+
+def _read_error(client: subprocess.Popen[bytes], deadline: float) -> str:
+    """Return what `client` prints on standard error until it exits. Raises OSError, TimeoutError and TooLongError."""
+    assert client.stderr is not None
+    with client.stderr as pipe:
+        (error,) = read([pipe.fileno()], deadline, _MAX_ERROR)
+    try:
+        client.wait(max(MIN_TIMEOUT, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    return error.decode("utf-8", "replace")
 
 
 def _in_memory(data: bytes) -> str:

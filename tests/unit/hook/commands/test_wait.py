@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
 import socketserver
 import threading
@@ -367,3 +368,25 @@ def test_a_job_that_ends_without_a_node(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(HookError, match=words):
         dispatch("wait", ["--job", "7", "--timeout", "600"], {})
     assert len(calls.read_text(encoding="ascii").split()) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 0", ""),
+        ("exit 7", ""),  # of the command in the container
+        ("head -c 64000000 /dev/zero >&2; sleep 600", ""),  # as an image's profile may
+        ("echo 'alice@10.1.1.1: Permission denied (publickey).' >&2; exit 255", "it does not let alice log in"),
+        ("exec 2>&-; sleep 600", "connected, but the server is not ready"),
+        ("sleep 600", "connected, but the server is not ready"),
+    ],
+)
+def test_what_a_server_prints_costs_little(tmp_path: Path, script: str, said: str) -> None:
+    client = tmp_path / "ssh"
+    client.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    client.chmod(0o755)
+    check = module.Login.__new__(module.Login)
+    vars(check).update(_user="alice", _command=[str(client)], _clients=threading.BoundedSemaphore(1), _running=set())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert check("10.1.1.1", time.monotonic() + 2) == said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10, "the client's output was kept"
