@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,18 @@ from pathlib import Path
 import attached
 import openssh
 import pytest
-from containers import ALICE, ALICES_DOORS, keys, listening, run, running, wait_for
+from containers import (
+    ALICE,
+    ALICES_DOORS,
+    LAUNCHER,
+    as_user,
+    keys,
+    listening,
+    run,
+    run_in_time,
+    running,
+    wait_for,
+)
 from enroot import Enroot
 from hook_log import Syslog
 from refusals import assert_refused
@@ -57,6 +69,29 @@ def test_start_and_stop(start: Start, engine: str, options: list[str]) -> None:
     session = container.exec("ssh", "127.0.0.1", "echo here")
     assert session.checked().text == "here"
     container.stop().checked()  # whatever is left fails the test
+
+
+@pytest.mark.parametrize("engine", ["crun", "rootless"])
+@pytest.mark.parametrize("hidepid", [0, 1, 2], indirect=True)
+def test_doctor_tells_what_it_costs(request: pytest.FixtureRequest, start: Start, tmp_path: Path, engine: str) -> None:
+    """Nobody may trace a daemon that logs logins, nor what it starts; a rootless one logs none here."""
+    is_hidden = request.node.callspec.params["hidepid"] > 0
+    container = start(engine)
+    answers = run_in_time(as_user(ALICE, LAUNCHER, "doctor", "--json")).text
+    (kernel,) = (answer for answer in json.loads(answers) if answer["check"] == "kernel")
+    assert kernel["result"] == ("warning" if is_hidden else "ok")
+    assert ("/proc hides processes (hidepid)" in kernel["text"]) is is_hidden
+    key = openssh.convert(keys() / "id_dropbear", tmp_path / "key")
+    session = [*openssh.client(key), "alice@127.0.0.1", "exec sleep 4322"]
+    with subprocess.Popen(session) as client:
+        try:
+            wait_for(lambda: running("sleep", "4322"), "the session")
+            status = run_in_time(as_user(ALICE, LAUNCHER, "status", "--json")).checked().text
+            (found,) = json.loads(status)["containers"]
+            assert found["sessions"] == (0 if is_hidden and engine == "crun" else 1)
+        finally:
+            client.kill()
+    container.stop().checked()
 
 
 @pytest.mark.parametrize("engine", ["ch-run", "podman", "podman-another-uid"])

@@ -1141,8 +1141,8 @@ PROMISES = (
     Fault(
         "No process can cost root's sweep or `ssh_hook connect` memory or time by its name",
         "_running",
-        "visible, boot = _Visible(), _boot_time()",
-        "visible, boot = _Visible(), _boot_time()\n"
+        "boot = _boot_time()",
+        "boot = _boot_time()\n"
         "    _all = [read_file(f'/proc/{pid}/cmdline') for pid in os.listdir('/proc') if pid.isdigit()]",
         "hook/test_node_health.py::test_processes_that_are_called_as_a_daemon",
         "the memory of a process was read",
@@ -1253,11 +1253,19 @@ PROMISES = (
     ),
     Fault(
         "What another node prints costs `ssh_hook` bounded memory and time",
-        "_read",
+        "read",
         "if sum(map(len, found)) > limit:",
         "if False:",
         "unit/hook/commands/test_status.py::test_a_host_that_prints_without_end",
         "no answer within",
+    ),
+    Fault(
+        "What another node prints costs `ssh_hook` bounded memory and time",
+        "_read_error",
+        "(error,) = read([pipe.fileno()], deadline, _MAX_ERROR)",
+        "(error,) = read([pipe.fileno()], deadline, 1 << 40)",
+        "unit/hook/commands/test_wait.py::test_what_a_server_prints",
+        "assert 'connected, but the server is not ready' == ''",
     ),
     Fault(
         "No process can cost root's sweep or `ssh_hook connect` memory or time by its name",

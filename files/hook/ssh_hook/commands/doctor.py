@@ -20,7 +20,7 @@ from ..keys.errors import KeyStoreError, MissingKeysError
 from ..linux import syscalls
 from ..linux.fast_stdlib import closing
 from ..linux.identity import Identity
-from ..linux.process import Process
+from ..linux.process import Process, sees_all_processes
 from ..log import one_line
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
@@ -147,6 +147,12 @@ def _check_kernel(settings: dict[str, str]) -> Result:
                 f"Linux {release} is older than 5.13, so rootless containers with SSH do not start here: ask the "
                 "administrator to set ssh_hook_overlay_mount_home_ssh: false"
             )
+    if not sees_all_processes():
+        return WARNING, (
+            "this node's /proc hides processes (hidepid): sessions of rootless containers are not logged, 'ssh_hook "
+            "status' counts none of others, and pyxis's containers get no SSH: ask the administrator for a /proc that "
+            "shows processes to one of your groups (gid=)"
+        )
     return OK, f"Linux {release}"
 
 

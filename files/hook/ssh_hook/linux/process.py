@@ -41,6 +41,15 @@ def pid_is_taken(pid: int) -> bool:
     return True
 
 
+def sees_all_processes() -> bool:
+    """Return whether /proc shows the caller the processes of other users, and those that nobody may trace (hidepid)."""
+    try:
+        os.stat("/proc/1/stat")
+    except OSError:
+        return False
+    return True
+
+
 class Process:
     """A process that existed when the object was created. Most methods raise OSError if it is gone.
 

@@ -18,6 +18,7 @@ from .. import system_log
 from ..linux import syscalls
 from ..linux.fast_stdlib import basename, dirname, os
 from ..linux.mounts import clone_mount
+from ..linux.process import sees_all_processes
 from ..log import log, one_line
 
 _TIMEOUT = 48_000  # microseconds that a line may wait: 50 ms at most, by any kernel's clock
@@ -54,9 +55,7 @@ def open_login_log(user: str, with_commands: bool, known: dict[str, str]) -> Log
     That is nothing where the node has no log for datagrams, or hides processes (hidepid): the processes of sessions,
     which nobody may trace, would be hidden from those who end them. `known` are other fields of its lines.
     """
-    try:
-        os.stat("/proc/1/stat")
-    except OSError:
+    if not sees_all_processes():
         return LoginLog([])
     for path in (system_log.JOURNAL, system_log.SYSLOG):
         try:

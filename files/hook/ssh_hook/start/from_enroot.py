@@ -19,7 +19,7 @@ from ..linux import syscalls
 from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
 from ..linux.namespaces import Namespaces, is_in_hosts_network
-from ..linux.process import Process, is_decimal
+from ..linux.process import Process, is_decimal, sees_all_processes
 from ..log import INFO, log
 from ..node import monitor
 from ..node.door import make_door
@@ -148,15 +148,13 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
 
 def _require_visible_processes() -> None:
     """Raise HookError if /proc hides processes: the watcher would not see tasks that join from outside."""
-    try:
-        Process(1).close()
-    except OSError:
+    if not sees_all_processes():
         raise HookError(
             CONTAINER_UNFIT,
             "the node's /proc hides other users' processes (hidepid), and with them the tasks of a pyxis container, "
             "which SSH needs to notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
             "that shows processes to one of your groups (gid=)",
-        ) from None
+        )
 
 
 def _required(variables: dict[str, str], name: str) -> str:

@@ -120,6 +120,7 @@ def fixture_kernel(monkeypatch: Patch) -> Callable[..., None]:
         become(monkeypatch, uid)
         monkeypatch.setattr(os, "uname", lambda: os.uname_result(["Linux", "node", release, "#1", "x86_64"]))
         monkeypatch.setattr(doctor, "require_undumpable", lambda: None)
+        monkeypatch.setattr(doctor, "sees_all_processes", lambda: True)
         replace_text(monkeypatch, {"/proc/sys/user/max_user_namespaces": f"{spaces}\n"})
 
     return set_to
@@ -146,6 +147,12 @@ def test_kernel_without_user_namespaces(kernel: Callable[..., None]) -> None:
     kernel(spaces="0")
     words = "user.max_user_namespaces is 0: rootless podman does not work on this node"
     assert_found(doctor._check_kernel, {}, WARNING, words)
+
+
+def test_kernel_that_hides_processes(kernel: Callable[..., None], monkeypatch: Patch) -> None:
+    kernel()
+    monkeypatch.setattr(doctor, "sees_all_processes", lambda: False)
+    assert_found(doctor._check_kernel, {}, WARNING, "/proc hides processes (hidepid)", "pyxis", "(gid=)")
 
 
 def test_kernel_for_root(kernel: Callable[..., None]) -> None:
