@@ -1161,7 +1161,7 @@ PROMISES = (
         "if process.mount_namespace() is not None:",
         "if True:",
         "unit/hook/linux/test_process_search.py::test_a_process_that_the_caller_may_not_trace",
-        r"assert \[1, ",
+        "Extra items in the left set",
     ),
     Fault(
         "However many processes and mount namespaces an image makes, `attach`, `detach`, `why` and `doctor` end soon",
@@ -1176,7 +1176,7 @@ PROMISES = (
         "servers",
         "None if _secure_path.violations_of(*own) else",
         "",
-        "unit/plugins/module_utils/test_node.py::test_a_hook_that_others_can_change",
+        "unit/plugins/module_utils/test_node.py::test_a_hook_that_others_can_change and violations1",
         r"assert \[\] == None",
     ),
     Fault(
@@ -1265,7 +1265,7 @@ PROMISES = (
         "(error,) = read([pipe.fileno()], deadline, _MAX_ERROR)",
         "(error,) = read([pipe.fileno()], deadline, 1 << 40)",
         "unit/hook/commands/test_wait.py::test_what_a_server_prints",
-        "assert 'connected, but the server is not ready' == ''",
+        r"assert 'connected, b\.\.\. is not ready' == ''",
     ),
     Fault(
         "No process can cost root's sweep or `ssh_hook connect` memory or time by its name",

@@ -26,6 +26,7 @@ def test_a_process_that_the_caller_may_not_trace_is_not_the_callers(monkeypatch:
     monkeypatch.setattr(Process, "mount_namespace", lambda process: (4, 1) if process.pid == os.getpid() else None)
     with subprocess.Popen(["sleep", "60"]) as other:
         deadline = time.monotonic() + 600
-        assert {os.getpid(), other.pid} <= {process.pid for process in processes_until(deadline)}
-        assert [process.pid for process in own_processes(deadline)] == [os.getpid()]
+        all_found, own = ({process.pid for process in find(deadline)} for find in (processes_until, own_processes))
         other.kill()
+    assert {os.getpid(), other.pid} <= all_found
+    assert own == {os.getpid()}
