@@ -775,6 +775,22 @@ PROMISES = (
         "'default'",
     ),
     Fault(
+        "In a container that runs as root, a session is the user's only if that root can become the user",
+        "prefer_own_user",
+        " and _TO_BECOME_ANY_USER.issubset(container.permitted)",
+        "",
+        "hook/test_distrobox.py::test_root_that_cannot_become_the_user",
+        "'2001' == '0'",
+    ),
+    Fault(
+        "In a container that runs as root, a session is the user's only if that root can become the user",
+        "Container.change_user",
+        "self.groups = uid, gid, []",
+        "self.groups = uid, gid, self.groups",
+        "hook/test_distrobox.py::test_root_with_a_subordinate_uid and debian-crun",
+        "'2001 0'",
+    ),
+    Fault(
         "No process of the container, or of a pod, can inspect the hook's processes",
         "Confinement.apply",
         "        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it\n",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NOBODY = 2**32 - 1  # not a valid uid
 NO_LOGIN = 2**32 - 1  # the loginuid of a process not started by a login
+_TO_BECOME_ANY_USER = {"CAP_SETUID", "CAP_SETGID"}
 _NAME = "ocihooks-ssh"  # of the hook's directories
 JOBS_PLACE = f"/run/{_NAME}/users"  # Prologs make directories of users with jobs here (job_doors.py)
 
@@ -30,6 +31,10 @@ class Engine:
         self.is_rootless = not own_map.is_initial()
         outside = own_map.outside(os.geteuid())
         self.host_uid = os.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
+
+    def is_users(self) -> bool:
+        """Return whether this is a rootless engine, not a rootful one in a system container's user namespace."""
+        return self.is_rootless and self.host_uid not in (0, NOBODY)
 
 
 def runtime_directory(uid: int) -> str:
@@ -56,6 +61,20 @@ def login_uid() -> int:
         return int(read_file("/proc/self/loginuid"))
     except OSError:
         return NO_LOGIN  # a kernel without CONFIG_AUDIT
+
+
+def prefer_own_user(container: Container, process: int) -> None:
+    """Let sessions run as the user of a rootless engine if the container's process is root with a subordinate uid.
+
+    It is so with `podman run --userns=keep-id --user=root`, which distrobox calls: users work under their own uid, and
+    root only sets the container up. This gives nobody a new right: root in the container can become that user.
+
+    `process` is the open directory in /proc of a process in the container's user namespace.
+    """
+    uid = read_map("uid_map", process).inside(os.geteuid())
+    gid = read_map("gid_map", process).inside(os.getegid())
+    if container.uid == 0 and uid and gid is not None and _TO_BECOME_ANY_USER.issubset(container.permitted):
+        container.change_user(uid, gid)
 
 
 def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:

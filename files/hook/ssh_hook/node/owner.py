@@ -9,7 +9,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.identity import ROOT, Identity
 from ..log import log
 from ..oci.annotations import USER
-from .engine import NO_LOGIN, NOBODY, Engine, login_uid
+from .engine import NO_LOGIN, Engine, login_uid
 
 if TYPE_CHECKING:
     from ..oci.settings import Settings
@@ -68,7 +68,7 @@ def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str)
 
 def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner | None:
     """Return the user of a rootless engine; None for a rootful one, also in a system container's user namespace."""
-    if not engine.is_rootless or engine.host_uid in (0, NOBODY):
+    if not engine.is_users():
         return None
     entry = _find_by_uid(passwd_file, engine.host_uid)
     return None if entry is None else Owner(entry, ROOT, user, is_vouched=True)

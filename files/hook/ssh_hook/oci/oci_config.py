@@ -28,7 +28,7 @@ _HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
 
 
 class Container:
-    """One container and its process. Ids are those of the container's user namespace.
+    """One container and its process, like which sessions run. Ids are those of the container's user namespace.
 
     Attributes:
         annotations: the validated annotations.
@@ -38,6 +38,7 @@ class Container:
         rootfs: the absolute path of the container's root directory.
         rlimits: (name, soft, hard) for each rlimit of the process.
         bounding, permitted, inheritable, ambient: names of the process's capabilities.
+        has_other_user: whether sessions do not have the uid, gid, groups and capabilities of the process.
         no_new_privileges: whether the runtime sets no_new_privs for the process.
         oom_score_adj: None if not set.
         apparmor_profile, selinux_label: LSM labels of the process; empty if not set.
@@ -68,6 +69,7 @@ class Container:
         self.permitted = capabilities.texts("permitted")
         self.inheritable = capabilities.texts("inheritable")
         self.ambient = capabilities.texts("ambient")
+        self.has_other_user = False
         self.apparmor_profile = process.text("apparmorProfile") if process.has("apparmorProfile") else ""
         self.selinux_label = process.text("selinuxLabel") if process.has("selinuxLabel") else ""
         linux = config.node("linux")
@@ -87,6 +89,12 @@ class Container:
         ]
         rootfs = config.node("root").text("path")
         self.rootfs = rootfs if rootfs.startswith("/") else f"{bundle}/{rootfs}"
+
+    def change_user(self, uid: int, gid: int) -> None:
+        """Let sessions have these ids instead of the process's, and neither groups nor capabilities."""
+        self.has_other_user = True
+        self.uid, self.gid, self.groups = uid, gid, []
+        self.permitted, self.inheritable, self.ambient = [], [], []
 
 
 def _refuse_unsupported(annotations: Node) -> None:

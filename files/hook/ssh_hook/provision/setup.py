@@ -77,7 +77,8 @@ class Setup:
         self.warnings: list[str] = []
         self._container = container
         self._name = entry.name
-        self._shell = entry.shell
+        # distrobox's first process replaces /etc/passwd, which it cannot do under a mount: the image's suffices there.
+        self._shell = "" if container.has_other_user else entry.shell
         self._settings = settings
         self._rootfs = rootfs
         self._mount_context = mount_context

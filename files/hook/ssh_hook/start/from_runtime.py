@@ -18,7 +18,7 @@ from ..linux.root_mount import OuterMounts
 from ..log import WARNING, log
 from ..node import monitor
 from ..node.door import make_door, no_door
-from ..node.engine import Engine, outside_user, state_directory
+from ..node.engine import Engine, outside_user, prefer_own_user, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner
 from ..oci.annotations import ENABLED
@@ -86,6 +86,8 @@ def from_runtime(
             "the container shares the user namespace of another one (linux.namespaces in config.json): a process "
             "with CAP_SYS_ADMIN there could make the kernel run its own program instead of the SSH daemon",
         )
+    if engine.is_users() and namespaces.has("user"):
+        prefer_own_user(container, process)
     user = outside_user(container, process, namespaces.has("user"))
     bundle = Bundle(bundle_descriptor, state.bundle, init)
     if bundle.has_daemon():

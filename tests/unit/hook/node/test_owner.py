@@ -66,7 +66,7 @@ def test_a_pipe_is_an_error(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-class Runner:
+class Runner(Engine):
     """An engine with `host_uid`; `is_rootless`, in a user namespace."""
 
     def __init__(self, host_uid: int, is_rootless: bool) -> None:

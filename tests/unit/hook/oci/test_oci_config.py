@@ -63,6 +63,14 @@ def test_config_as_a_runtime_writes_it() -> None:
     )
 
 
+def test_sessions_of_another_user_have_nothing_of_the_process() -> None:
+    it = container()
+    it.permitted, it.inheritable, it.ambient = ["CAP_KILL"], ["CAP_KILL"], ["CAP_KILL"]
+    it.change_user(2001, 2002)
+    assert (it.uid, it.gid, it.groups, it.has_other_user) == (2001, 2002, [], True)
+    assert (it.permitted, it.inheritable, it.ambient, it.bounding) == ([], [], [], ["CAP_KILL"])
+
+
 @pytest.mark.parametrize(
     "path", [("process",), ("process", "user"), ("process", "user", "uid"), ("root",), ("root", "path")]
 )
