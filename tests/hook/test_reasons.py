@@ -382,6 +382,7 @@ def test_port_that_is_not_published(start: Start, engine: str) -> None:
     result, text = doctor("containers")
     assert result == "warning"
     assert f"does not publish port {PORT}, so other nodes cannot reach it" in text
+    assert text.endswith("or, except in rootless Docker, --network host")
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "rootless"])

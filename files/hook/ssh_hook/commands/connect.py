@@ -417,7 +417,8 @@ def _open_port(daemon: Daemon) -> socket.socket:
             reason = error.strerror or str(error)
     advice = "run 'ssh_hook doctor' on this node"
     if daemon.has_own_network and not joined:
-        advice = f"it has its own network: publish its port (podman: --publish {port}:{port}), or use --network host"
+        advice = f"it has its own network: publish its port (podman: --publish {port}:{port}) or, except in rootless "
+        advice += "Docker, use --network host"
     raise HookError(
         PORT_UNUSABLE, f"cannot connect to port {port} of your container on {socket.gethostname()}: {reason}: {advice}"
     )

@@ -297,7 +297,7 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
             if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
                     f"{called} has its own network and does not publish port {daemon.port}, so other nodes cannot "
-                    f"reach it: use --publish {daemon.port}:{daemon.port}, or --network host"
+                    f"reach it: use --publish {daemon.port}:{daemon.port} or, except in rootless Docker, --network host"
                 )
         elif not _answers(daemon.addresses, daemon.port):
             problems.append(
