@@ -235,7 +235,7 @@ SERVER = "/opt/oci-hooks/ssh/dropbear/bin/dropbear"
 def test_processes_that_are_called_as_a_daemon(start: Start, file: Path) -> None:
     """Whatever other users run, and whatever its image runs, neither a user's connect nor root's sweep reads it."""
     start("rootless")
-    crowds = [crowd(BOB, 1000), crowd(ALICE, 1000), *(crowd(BOB, 1, 8 * ("x" * 120_000,)) for _process in range(40))]
+    crowds = [crowd(BOB, 1000), crowd(ALICE, 1000), *(crowd(BOB, 1, 9 * ("x" * 120_000,)) for _process in range(40))]
     try:
         for process in crowds:
             assert process.stdout is not None

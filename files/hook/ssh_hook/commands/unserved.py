@@ -139,18 +139,18 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
                 f"checked only some of your podman containers: the time limit of {_TIMEOUT:.0f} s was reached"
             )
             break
+        name = str(pid)
         try:
-            identity, name, bundle = container_of(_arguments(pid))
-        except OSError:
-            continue  # it has exited
-        if not (identity and bundle):
-            continue
-        try:
+            with closing(os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)) as file:
+                arguments = fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
+            identity, name, bundle = container_of(arguments)
+            if not (identity and bundle):
+                continue
             config = _read_config(bundle)
             requests = _requests(config.get("annotations") or {})
             calls_hook = launcher() in _hooks(config)
             yield Running("podman", identity[:_MAX_TEXT], name[:_MAX_TEXT], requests, calls_hook)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue  # it has exited, or is a session of `podman exec`
         except (OSError, HookError, KeyError, TypeError, AttributeError):
             unread.append(printable(name[:_MAX_TEXT]))
@@ -177,12 +177,6 @@ def _monitors(deadline: float) -> Iterator[tuple[int, int]]:
                 yield process.start_time(), process.pid
         except (OSError, ValueError):
             continue  # it has exited
-
-
-def _arguments(pid: int) -> list[str]:
-    """Return the command line of a process. Raises OSError."""
-    with closing(os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)) as file:
-        return fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
 
 
 def _field(status: str, name: str) -> list[str]:

@@ -54,9 +54,8 @@ class Daemon:
         step: the number of the container's job step, such as 1; empty if there is none or it is unknown.
         leader: the number of the first component of a heterogeneous job, from root's record of the job; else empty.
         task: the job's name as a task of a Slurm array, such as 1234_5; else empty.
-        bundle: empty if unknown, under enroot, and if it was started in a running container, as by attach.
-        mounts: the inode of the container's mount namespace; empty if unknown.
-        attached: the pid of the process that attach has attached it to; 0 if none, or of another pid namespace.
+        mounts: the inode of the container's mount namespace.
+        attached: the pid of the process that attach has attached it to, 0 if of another pid namespace; else None.
     """
 
     def __init__(self, pid: int, uid: int, places: list[tuple[str, int]], since: int) -> None:
@@ -66,9 +65,8 @@ class Daemon:
         self.since = since
         self.door = ""
         self.has_own_network = False
-        self.engine = self.id = self.name = self.job = self.step = self.task = self.leader = self.bundle = ""
-        self.mounts = ""
-        self.attached = 0
+        self.engine = self.id = self.name = self.job = self.step = self.task = self.leader = self.mounts = ""
+        self.attached: int | None = None
 
     @property
     def port(self) -> int:
@@ -175,8 +173,9 @@ def _daemon(known: Record, pid: int, boot: int, caller: int) -> Daemon:
     daemon.has_own_network = texts["network"] != str(os.stat("/proc/self/ns/net").st_ino)
     daemon.engine, daemon.id, daemon.name = texts["engine"], texts["id"], texts["name"]
     daemon.job, daemon.step, daemon.task, daemon.leader = texts["job"], texts["step"], texts["task"], texts["leader"]
-    daemon.bundle, daemon.mounts = known.bundle, texts["mounts"]
-    daemon.attached = _number(texts["attached"], MAX_PID) if known.has_pids_of(pid_namespace()) else 0
+    daemon.mounts = texts["mounts"]
+    if texts["attached"]:
+        daemon.attached = _number(texts["attached"], MAX_PID) if known.has_pids_of(pid_namespace()) else 0
     return daemon
 
 
@@ -200,43 +199,29 @@ def _visible_pids(known: Mapping[str, Record]) -> dict[str, int]:
 
     Raises LateError.
     """
-    namespace = pid_namespace()
-    found = {name: each.pid for name, each in known.items() if each.has_pids_of(namespace) and _runs(each)}
-    elsewhere = {
-        (each.pid, each.numbers["start_time"]): name for name, each in known.items() if not each.has_pids_of(namespace)
-    }
-    return {**found, **_outer_pids(elsewhere)} if elsewhere else found
+    namespace, found = pid_namespace(), {}
+    elsewhere: dict[tuple[int, int], str] = {}  # by pid there and start time
+    for name, each in known.items():
+        if not each.has_pids_of(namespace):
+            elsewhere[each.pid, each.numbers["start_time"]] = name
+        elif _runs(each):
+            found[name] = each.pid
+    for process in processes_until(time.monotonic() + _TIMEOUT) if elsewhere else ():
+        try:
+            keys = [(pid, process.start_time()) for pid in process.pids()]
+        except OSError:
+            continue  # it has exited
+        found.update({elsewhere[key]: process.pid for key in keys if key in elsewhere})
+    return found
 
 
 def _runs(known: Record) -> bool:
-    """Return whether the daemon runs; its pid is of the caller's pid namespace."""
-    try:
-        process = Process(known.pid)
-    except OSError:
-        return pid_is_taken(known.pid)  # /proc hides it (hidepid): a sweep, which sees it, decides
-    try:
-        return process.is_alive() and process.start_time() == known.numbers["start_time"]
-    except OSError:
-        return False  # it has exited
-    finally:
-        process.close()
+    """Return whether the daemon, whose pid is of the caller's pid namespace, runs.
 
-
-def _outer_pids(inner: Mapping[tuple[int, int], str]) -> dict[str, int]:
-    """Return the pids, by the values of `inner`, of processes of other pid namespaces.
-
-    The keys of `inner` are a process's pid there and its start time. Raises LateError.
+    If /proc hides it (hidepid), a sweep, which sees it, decides.
     """
-    start_times = {start_time for _pid, start_time in inner}
-    found = {}
-    for process in processes_until(time.monotonic() + _TIMEOUT):
-        try:
-            start_time = process.start_time()
-            pids = process.pids() if start_time in start_times else []
-        except OSError:
-            continue  # it has exited
-        found.update({inner[pid, start_time]: process.pid for pid in pids if (pid, start_time) in inner})
-    return found
+    start_time, is_taken = known.numbers["start_time"], pid_is_taken(known.pid)
+    return _ask(known.pid, lambda process: process.is_alive() and process.start_time() == start_time, is_taken)
 
 
 def _children(pid: int) -> list[int]:

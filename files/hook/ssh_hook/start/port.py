@@ -7,7 +7,7 @@ import errno
 import sys
 import time
 
-from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError, LateError
+from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing, fsdecode, os, read_file
@@ -139,23 +139,20 @@ def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
 
 
 def _find_holder(file: str) -> tuple[int, str] | None:
-    """Return pid and name of a process that has `file` open, such as socket:[123], if the caller may trace it."""
+    """Return pid and name of a process that has `file` open, such as socket:[123], if the caller may trace it.
+
+    Raises LateError.
+    """
     from ..linux.process_search import own_processes  # here: few starts fail
 
-    try:
-        for process in own_processes(time.monotonic() + _SEARCH_TIMEOUT):
-            if _has_open(process.pid, file):
-                return process.pid, process.read("comm").decode("utf-8", "backslashreplace").strip()
-    except (LateError, OSError):
-        pass  # there are too many, or it has just exited
+    for process in own_processes(time.monotonic() + _SEARCH_TIMEOUT):
+        pid = process.pid
+        try:
+            if any(os.readlink(f"/proc/{pid}/fd/{name}") == file for name in os.listdir(f"/proc/{pid}/fd")):
+                return pid, process.read("comm").decode("utf-8", "backslashreplace").strip()
+        except OSError:
+            continue  # it has exited
     return None
-
-
-def _has_open(pid: int, file: str) -> bool:
-    try:
-        return any(os.readlink(f"/proc/{pid}/fd/{name}") == file for name in os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return False  # it has exited
 
 
 def _describe_job(pid: str) -> str:

@@ -82,7 +82,7 @@ def test_a_rootful_container(init: Process, tmp_path: Path) -> None:
     known = kept(entry(init, "/door", job="1239", step="2", task="1234_5", leader="1230"))
     daemon = only()
     assert (daemon.pid, daemon.port, daemon.places, daemon.door) == (os.getpid(), 15263, [("", 15263)], "/door")
-    assert (daemon.engine, daemon.id, daemon.name, daemon.bundle) == ("podman", "a" * 64, "it", "/bundle")
+    assert (daemon.engine, daemon.id, daemon.name, daemon.attached) == ("podman", "a" * 64, "it", None)
     assert (daemon.job, daemon.step, daemon.task, daemon.leader) == ("1239", "2", "1234_5", "1230")
     assert abs(daemon.since - time.time()) < 10**6
     assert daemon.has_own_network
@@ -336,7 +336,15 @@ def test_a_daemon_of_another_pid_namespace_is_found_by_its_pids(init: Process, m
     kept(known)
     assert inventory.find_daemons() == []
     monkeypatch.setattr(Process, "pids", lambda self: [self.pid, 7] if self.pid == os.getpid() else [self.pid])
-    assert only().pid == os.getpid()
+    assert (only().pid, only().attached) == (os.getpid(), None)
+    record.remove_kept(known)
+    known.texts["attached"] = "6"
+    kept(known)
+    assert only().attached == 0
+    known.numbers.update(pid=os.getpid(), pid_namespace=pid_namespace())
+    record.remove_kept(known)
+    kept(known)
+    assert only().attached == 6
 
 
 def test_places(init: Process) -> None:

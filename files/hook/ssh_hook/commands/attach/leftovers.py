@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is left in a container whose supervisor was killed, for example with the job step in which attach ran.
 
-The kernel kills the daemon with its supervisor, unless the container has its own pid namespace. The mounts stay. A
-daemon started by an engine's hook does not count: its command line names a root mount to wait for, it has a record, or
-the engine's configuration names the hook.
+The kernel kills the daemon with its supervisor, unless the container has its own pid namespace. The mounts stay.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from ...node.inventory import Daemon, find_daemons
 from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left
 from ...stop.rules import require_end
-from .. import unserved
 from . import targets
 
 
@@ -49,7 +46,7 @@ def end(pid: int) -> list[str]:
     """
     target = RunningProcess(pid, may_be_served=True)
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
-    if _started_by_engine(daemons):
+    if any(daemon.attached is None for daemon in daemons):
         raise HookError(
             ATTACH_REFUSED, f"the SSH daemon of process {pid} was not started by attach: it stops with its container"
         )
@@ -65,17 +62,6 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
     """Return whether `daemon` serves `target`'s container, even from a mount namespace of its own."""
     _device, inode = target.namespace("mnt")
     return daemon.mounts == str(inode)
-
-
-def _started_by_engine(daemons: list[Daemon]) -> bool:
-    """Return whether a hook called by an engine started one of them.
-
-    A runtime may pivot before it calls the hook: then only the record or the engine's configuration shows it.
-    """
-    if any(daemon.bundle or daemon.engine == "enroot" for daemon in daemons):
-        return True
-    served = {each.id for each in unserved.find_running() if each.calls_hook} if daemons else set()
-    return any(daemon.id in served for daemon in daemons)
 
 
 def _kill(daemon: Daemon) -> None:
