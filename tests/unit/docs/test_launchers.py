@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "molecule" / "launch-real"
 GUIDE = (ROOT / "docs" / "launchers.md").read_text(encoding="utf-8").partition("\n## Commands\n")[2]
 SECTION = GUIDE.partition("\n## ")[0]
-COMMANDS = re.findall(r"^\|[^|]+\| `sbatch launch\.sh solver ([^`]+)` \|", SECTION, re.MULTILINE)
+COMMANDS = re.findall(r"^\|[^|]+\| `sbatch launch\.sh my-image ([^`]+)` \|", SECTION, re.MULTILINE)
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
 # The scenario's names for the same programs. What it runs is rootful, as the cluster's user; a table has no shell.
 NAMES = (("train_deepspeed.py", "train.py"), ("ray_hosts.py", "train.py"), ("python3 solver.py", "python3 train.py"))
