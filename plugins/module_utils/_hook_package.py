@@ -360,7 +360,7 @@ def wrote_passwd_file(prefix: str, path: str) -> bool:
     sources = [_files.read(f"{version}/{_bytecode.PACKAGE}/keys/name_service.py") for version in versions(prefix)]
     return (
         not _timers.uses_systemd()
-        and any(source and name_service.MARK not in source for source in sources)
+        and any(name_service.MARK not in source for source in sources)  # the first versions lack this module
         and named.encode() in _files.read(f"{prefix}/bin/ssh_hook")
         and _files.is_as(path, stat.S_IFREG | 0o644)
         and b"root" in accounts

@@ -349,6 +349,7 @@ def test_the_passwd_file_of_an_earlier_version_is_known(
     assert not known(content=exact.replace(":x:", ":*:"))
     assert not known(content=f"# The site's.\n{exact}")
     assert not known(content="alice:x:2001:2001::/home/alice:/bin/sh\n")
+    assert known(text="")
     assert not known(text=f'MARK = b"{name_service.MARK.decode()}"\n')
     assert not known(launcher=named.replace("passwd", "other"))
     assert not known(mode=0o640)
