@@ -69,7 +69,7 @@ def where(name: str) -> dict[str, Any]:
 def close_doors() -> None:
     """Leave no way but ports, as after a logout."""
     for directory in (DOORS, ALICES_DOORS):
-        for door in directory.glob("*"):
+        for door in directory.glob("*-*-*"):
             door.unlink()
 
 

@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from containers import (
     ALICES_DOORS,
     BOB,
     DOORS,
+    ENTRIES,
     LAUNCHER,
     PORT,
     Container,
@@ -33,15 +35,20 @@ from containers import (
     StartFailed,
     as_user,
     call_hook,
+    is_gone,
     listening,
     podman_start,
+    processes,
+    roots_doors,
     run,
     run_in_time,
+    text_of,
     wait_for,
     wait_until_found,
 )
 from enroot import Enroot
 from held import NO_END, held
+from patience import within
 from starter import Start
 from taken import assert_nobody_takes
 
@@ -100,8 +107,10 @@ def door_in(directory: Path, pid: int) -> Path:
 
 
 def assert_alices_alone(door: Path) -> None:
+    """Root's have an ACL for her, and are in a directory that only she may search: an owner could give them 64 kB."""
     status = door.stat()
-    assert (status.st_uid, stat.filemode(status.st_mode)) == (ALICE, "srw-------")
+    is_roots = door.parent == DOORS
+    assert (status.st_uid, stat.filemode(status.st_mode)) == ((0, "srw-rw----") if is_roots else (ALICE, "srw-------"))
 
 
 def knock(door: Path, uid: int) -> str:
@@ -119,7 +128,7 @@ def test_no_key(start: Start, engine: str) -> None:
     assert_alices_alone(door)
     assert_lands("it")
     container.stop()
-    wait_for(lambda: not door.exists(), "end of the door")
+    wait_for(lambda: is_gone(door), "end of the door")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +204,7 @@ def test_docker(docker: Callable[..., Container]) -> None:
     assert_alices_alone(door)
     assert_lands("it")
     container.stop()
-    wait_for(lambda: not door.exists(), "end of the door")
+    wait_for(lambda: is_gone(door), "end of the door")
 
 
 def test_enroot(nothing_left: None) -> None:
@@ -371,13 +380,15 @@ def test_the_directory_of_a_job(nothing_left: None) -> None:
         started[1].stop()
         wait_for(lambda: not door.exists(), "end of the door")
         slurmd.call("epilog", 4242).checked()
-        assert not slurmd.DOORS.exists()
+        run([LAUNCHER, "sweep"]).checked()
+        assert not slurmd.is_mounted()
         assert (
             b"the door of your container (a socket on the node) is gone: a logout or the end of a job removes it"
             in ssh(SAY).err
         )
     finally:
         slurmd.call("epilog", 4242).checked()
+        run([LAUNCHER, "sweep"])
         for container in started:
             container.remove()
         slurmd.remove_cgroups()
@@ -390,6 +401,8 @@ def test_a_container_of_a_login_session_stays_open_when_a_job_ends(start: Start)
         assert_alices_alone(door_in(ALICES_DOORS, container.daemon()))
     finally:
         slurmd.call("epilog", 4242).checked()
+        run([LAUNCHER, "sweep"]).checked()
+    assert not slurmd.is_mounted()
     assert_lands("it")
 
 
@@ -399,44 +412,81 @@ def test_a_sweep_removes_what_no_daemon_has(start: Start, directory: Path) -> No
     door = door_in(directory, container.daemon())
     other = directory / f"{container.daemon()}-1-{door.name.rpartition('-')[2]}"
     other.touch()
+    age_doors()
     sweep = [LAUNCHER, "sweep"]
     run(as_user(ALICE, *sweep) if directory == ALICES_DOORS else sweep).checked()
-    assert list(directory.iterdir()) == [door]
+    assert list(directory.glob("*-*")) == [door]
     assert_lands("it")
 
 
+def age_doors() -> None:
+    """Have no door of root's be so young that its start may not have finished."""
+    for path in DOORS.glob("*-*"):
+        os.utime(path, (0, 0))
+
+
 def test_a_container_that_was_killed_with_its_runtime_leaves_no_door(start: Start) -> None:
+    """Poststop leaves the name to the next sweep."""
     container = start("crun")
     door = door_in(DOORS, container.daemon())
     os.kill(container.init(), 9)
     call_hook({"status": "stopped", "bundle": str(container.bundle())})
-    assert not door.exists()
+    assert is_gone(door)
+    age_doors()
+    run([LAUNCHER, "sweep"]).checked()
+    assert list(DOORS.glob("*-*")) == []
 
 
-def test_a_file_system_on_a_door_holds_up_no_end_of_a_container(start: Start) -> None:
-    """Bob's, in a mount namespace of his own: whoever removes the name waits until he ends."""
+def test_another_user_can_cover_no_name_of_root(start: Start) -> None:
+    """But directories of users, which are never removed, and what all can see: nothing waits for these."""
+    start("crun")
+    (door,) = roots_doors()
+    mounting = (
+        "import ctypes, sys; sys.exit(ctypes.CDLL(None).mount(b'x', sys.argv[1].encode(), b'tmpfs', 0, None) != 0)"
+    )
+    for path, may in ((door, False), (DOORS / "0", False), (DOORS / "error", False), (DOORS, True)):
+        command = as_user(BOB, "unshare", "-Urm", "python3", "-I", "-c", mounting, str(path), name="bob")
+        assert (run(command).status == 0) == may, f"{path}: may is {may}"
+
+
+@pytest.mark.parametrize("name", ["door", "entry"])
+def test_a_file_system_of_its_user_holds_up_no_end_of_a_container(start: Start, name: str) -> None:
+    """In a mount namespace of her own: whoever removes the name waits until she ends."""
     container = start("crun")
     door = door_in(DOORS, container.daemon())
     os.kill(container.init(), 9)
-    with held(door, NO_END, BOB) as process:
+    with held(door if name == "door" else DOORS / "0", NO_END) as process:
+        begun = time.monotonic()
         call_hook({"status": "stopped", "bundle": str(container.bundle())})
-        assert not door.exists()
+        assert time.monotonic() - begun < within(4)
+        assert is_gone(door)
+        assert text_of(DOORS / "0") == ""
         assert process.poll() is None
 
 
-def test_a_file_system_on_a_door_holds_up_no_sweep(start: Start) -> None:
+def test_a_user_who_holds_what_is_left_costs_one_process_of_root(start: Start) -> None:
+    """Whatever else ends or begins meanwhile: jobs and containers of others, and sweeps."""
     start("crun")
-    (door,) = DOORS.iterdir()
+    (door,) = roots_doors()
     left = [door.with_name(f"{2**22 - number}-1-{door.name.rpartition('-')[2]}") for number in (1, 2)]
     for path in left:
         path.touch()
-    with held(left[0], NO_END, BOB) as process:
-        said = run([LAUNCHER, "sweep"]).err.decode()
-        assert "cannot remove the doors of daemons that have ended: cannot remove names in /run/ocihooks-ssh/" in said
-        again = run([LAUNCHER, "sweep"])  # which leaves no second process behind
-        assert again.status == 3
-        assert "is blocked on a user's file system" in again.err.decode()
-        assert not left[0].exists()
+    age_doors()
+    of_bob = {"SLURM_JOB_UID": str(BOB)}
+    before = set(processes())
+    with held(left[0], NO_END) as process, held(left[1], NO_END):
+        for number in range(3):
+            said = run([LAUNCHER, "sweep"])
+            assert said.status == 3
+            words = "no answer within 0.5 s" if number == 0 else "an earlier process is still blocked on a file system"
+            assert f"for uid {ALICE}: cannot remove what uid {ALICE} does not need" in said.err.decode()
+            assert words in said.err.decode()
+            for job in range(5000 + 20 * number, 5020 + 20 * number):
+                assert slurmd.call("prolog", job, **of_bob).checked().err == b""
+                assert slurmd.call("epilog", job, **of_bob).checked().err == b""
+        assert len(set(processes()) - before) == 1
         assert process.poll() is None
     wait_for(lambda: run([LAUNCHER, "sweep"]).status == 0, "the process that was left behind has ended")
-    assert list(DOORS.iterdir()) == [door]
+    assert list(DOORS.glob("*-*")) == [door]
+    assert not slurmd.is_mounted(BOB)
+    assert [text_of(path) for path in ENTRIES.glob(f"{BOB}/*")] == [""]

@@ -20,7 +20,7 @@ import openssh
 import paramiko
 import pytest
 from changes import bind, with_resources
-from containers import DOORS, PORT, assert_alive, children, keys, wait_for
+from containers import PORT, assert_alive, children, keys, roots_doors, wait_for
 from flooded import ADDRESSES, EACH, KINDS, OTHER, flooded, flooded_door, launch, log_in
 from hook_log import Syslog
 from patience import within
@@ -146,7 +146,7 @@ def test_a_flood_of_the_door_takes_no_place_of_the_port(start: Start, key: Path,
     """All who come by the door are as one address. Where there are places for all of them the user comes there, too."""
     container = start("crun", "busybox")
     daemon = container.daemon()
-    (door,) = DOORS.iterdir()
+    (door,) = roots_doors()
     listener = server(daemon)
     before = descriptors(listener)
     with flooded_door(kind, door, each):

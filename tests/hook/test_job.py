@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +13,24 @@ from typing import Any
 
 import pytest
 import slurmd
-from containers import ALICE, BOB, LAUNCHER, PORT, Container, as_user, podman_start, run, wait_for
+from containers import ALICE, BOB, ENTRIES, LAUNCHER, PORT, Container, as_user, podman_start, run, text_of, wait_for
 from held import NO_END, held, never_let_go
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
 
 AUTOMATIC = {"SERVER_PORT_DEFAULT": "auto", "SERVER_PORT_WITHOUT_JOB": str(PORT)}
-RECORDS = Path("/run/ocihooks-ssh/jobs")
 HOSTFILE = "/opt/oci-hooks/ssh/hostfile"
+UNIT = Path(__file__).resolve().parents[2] / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
+KEPT = re.findall(r"^CapabilityBoundingSet=CAP_(.*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)[0].lower()
+WITH_THE_UNITS_RIGHTS = ("setpriv", f"--bounding-set=-all,+{KEPT.replace(' cap_', ',+')}")
 Change = Callable[[dict[str, Any]], None]
+
+
+def records(uid: int = ALICE) -> dict[str, Path]:
+    """Paths of the records of the user's jobs, by the jobs' names."""
+    texts = {path: text_of(path) for path in (ENTRIES / str(uid)).glob("[0-9]*") if path.is_file()}
+    return {text.split("\n")[1].partition("job=")[2]: path for path, text in texts.items() if "\njob=" in text[:64]}
 
 
 def in_step(job: int, step: str = "0") -> Change:
@@ -61,15 +70,17 @@ def fixture_recorded() -> Iterator[Callable[..., None]]:
     yield record
     for job, variables in jobs.items():
         slurmd.call("epilog", job, **variables).checked()
-    assert list(RECORDS.iterdir()) == []
+    assert records() == records(BOB) == {}
+    run([LAUNCHER, "sweep"]).checked()
+    assert not slurmd.is_mounted() and not slurmd.is_mounted(BOB)
 
 
 def test_a_record_is_for_its_user_alone(recorded: Callable[..., None]) -> None:
     recorded(4242)
-    path = RECORDS / "4242"
-    assert run(as_user(ALICE, "cat", str(path))).checked().text.startswith("ssh_hook job 1\nuid=2001\n")
+    (path,) = records().values()
+    assert run(as_user(ALICE, "cat", str(path))).checked().text.startswith("ssh_hook job 1\njob=4242\nuid=2001\n")
     assert run(as_user(BOB, "cat", str(path))).status != 0
-    assert run(as_user(ALICE, "ls", str(RECORDS))).status != 0
+    assert run(as_user(ALICE, "ls", str(path.parent))).status != 0
     assert run(as_user(ALICE, "sh", "-c", f"echo x >{path}")).status != 0
 
 
@@ -88,9 +99,12 @@ def test_a_user_has_a_bounded_directory_for_doors_while_she_has_jobs(recorded: C
     assert run(as_user(BOB, "ls", str(slurmd.DOORS))).status != 0
     assert run(as_user(ALICE, "ls", str(slurmd.DOORS.parent))).status != 0
     slurmd.call("epilog", 4242).checked()
+    run([*WITH_THE_UNITS_RIGHTS, LAUNCHER, "sweep"]).checked()
     assert door.exists()
     slurmd.call("epilog", 4243).checked()
-    assert not slurmd.DOORS.exists()
+    run([*WITH_THE_UNITS_RIGHTS, LAUNCHER, "sweep"]).checked()
+    assert not slurmd.is_mounted()
+    assert list(slurmd.DOORS.iterdir()) == []
 
 
 def test_what_a_user_does_to_her_directory_holds_up_no_job(recorded: Callable[..., None]) -> None:
@@ -104,36 +118,64 @@ def test_what_a_user_does_to_her_directory_holds_up_no_job(recorded: Callable[..
         for job in (4242, 4243, 4244):
             done = slurmd.call("epilog", job).checked()
             assert done.err == b""
-    assert not slurmd.DOORS.exists()
+    run([LAUNCHER, "sweep"])  # which is left behind if the user's file system never answers
+    wait_for(lambda: not slurmd.is_mounted(), "end of the mounts")
 
 
 @pytest.mark.parametrize("who", ["another user", "the user"])
 def test_a_file_system_that_cannot_be_let_go_of_holds_up_no_job(recorded: Callable[..., None], who: str) -> None:
-    """Another user has it in a mount namespace of her own, the user on her directory. Root removes the directory."""
+    """Another user has it in a mount namespace of her own, the user on her directory. A sweep unmounts that."""
     recorded(4242)
     hold = held(slurmd.DOORS, NO_END, BOB) if who == "another user" else never_let_go(slurmd.DOORS)
     with hold as process:
-        said = slurmd.call_once("epilog", 4242).checked().err
-        wait_for(lambda: not slurmd.DOORS.exists(), "end of the directory")
-        # on a busy machine the epilog's own second may be over before
-        assert b"no answer within 0.5 s" in said or b"timed out after 1 s" in said or who == "the user", said
+        assert slurmd.call("epilog", 4242).checked().err == b""
+        left = 0 if who == "another user" else 1  # the process that unmounts one after the other hangs with the first
+        run([LAUNCHER, "sweep"])
+        wait_for(lambda: mounts_on(slurmd.DOORS) == left, "end of a mount")
         recorded(4243)
         assert mounts_on(slurmd.DOORS) == 1
         assert slurmd.call("epilog", 4243).checked().err == b""
         assert process.poll() is None
-    assert not slurmd.DOORS.exists()
-
-
-def test_a_file_system_on_a_record_holds_up_no_sweep(recorded: Callable[..., None]) -> None:
-    recorded(4242)
-    path = RECORDS / "4242"
-    path.write_text(re.sub("(?m)^start=.*", "start=1600000000", path.read_text(encoding="ascii")), encoding="ascii")
-    with held(path, NO_END, BOB) as process:
-        assert b"record of job 4242: cannot remove it: no answer within 1 s" in run([LAUNCHER, "sweep"]).err
-        assert not path.exists()
-        assert process.poll() is None
     wait_for(lambda: run([LAUNCHER, "sweep"]).status == 0, "the process that was left behind has ended")
-    assert not slurmd.DOORS.exists()
+    assert not slurmd.is_mounted()
+
+
+def test_two_jobs_at_once_wait_for_no_other_user(recorded: Callable[..., None]) -> None:
+    """Each user has a lock, which alice's frozen process has here."""
+    recorded(4242)
+    program = "import os, sys, time; f = os.open('/run/ocihooks-ssh/locks', 2); os.lseek(f, 2 * int(sys.argv[1]), 0); "
+    program += "os.lockf(f, os.F_LOCK, 1); print(flush=True); time.sleep(1000)"
+    command = ["python3", "-I", "-c", program, str(ALICE)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as frozen:
+        try:
+            assert frozen.stdout is not None
+            frozen.stdout.readline()
+            recorded(4243, SLURM_JOB_UID=str(BOB))
+            assert list(records(BOB)) == ["4243"]
+            said = slurmd.call_once("prolog", 4244).checked().err
+            assert b"has the lock of uid 2001" in said or b"timed out after 1 s" in said
+        finally:
+            frozen.kill()
+
+
+def test_a_file_system_on_a_record_holds_up_nothing(recorded: Callable[..., None]) -> None:
+    """Its user's: nobody else can look it up. It is overwritten."""
+    recorded(4242)
+    (path,) = records().values()
+    with held(path, NO_END) as process:
+        recorded(4242)
+        make_old(path)
+        run([LAUNCHER, "sweep"]).checked()
+        assert records() == {}
+        recorded(4243)
+        assert records() == {"4243": path}
+        assert slurmd.call("epilog", 4243).checked().err == b""
+        assert process.poll() is None
+
+
+def make_old(path: Path) -> None:
+    path.write_text(re.sub("(?m)^start=.*", "start=1600000000", text_of(path)), encoding="ascii")
+    os.utime(path, (0, 0))
 
 
 def mounts_on(path: Path) -> int:
@@ -254,16 +296,15 @@ def test_a_job_of_another_user_tells_nothing(start: Start, recorded: Callable[..
 
 def test_a_record_that_others_can_write_to_is_not_read(start: Start, recorded: Callable[..., None]) -> None:
     recorded(4242)
-    (RECORDS / "4242").chmod(0o666)
-    container = start("crun", "busybox", change=in_step(4242))
-    assert container.exec("test", "-e", HOSTFILE).status == 1
-    said = run(as_user(ALICE, LAUNCHER, "why")).checked().text
-    assert "is writable by users other than root" in said
-
-
-UNIT = Path(__file__).resolve().parents[2] / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
-KEPT = re.findall(r"^CapabilityBoundingSet=CAP_(.*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)[0].lower()
-WITH_THE_UNITS_RIGHTS = ("setpriv", f"--bounding-set=-all,+{KEPT.replace(' cap_', ',+')}")
+    (path,) = records().values()
+    path.chmod(0o666)
+    try:
+        container = start("crun", "busybox", change=in_step(4242))
+        assert container.exec("test", "-e", HOSTFILE).status == 1
+        said = run(as_user(ALICE, LAUNCHER, "why")).checked().text
+        assert "is writable by users other than root" in said
+    finally:
+        path.chmod(0o640)
 
 
 def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Callable[..., None]) -> None:
@@ -272,13 +313,14 @@ def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Ca
         recorded(job)
     start("crun", "busybox", change=in_step(4243))
     recorded(4245, SLURM_JOB_UID=str(BOB))
-    for path in (RECORDS / "4242", RECORDS / "4243", RECORDS / "4245"):
-        path.write_text(re.sub("(?m)^start=.*", "start=1600000000", path.read_text(encoding="ascii")), encoding="ascii")
+    for path in (records()["4242"], records()["4243"], records(BOB)["4245"]):
+        make_old(path)
     run(as_user(ALICE, LAUNCHER, "sweep")).checked()
-    assert len(list(RECORDS.iterdir())) == 4, "a user's sweep has nothing to do with them"
-    assert "record of job 4242" in run([*WITH_THE_UNITS_RIGHTS, LAUNCHER, "sweep", "--verbose"]).checked().text
-    assert sorted(path.name for path in RECORDS.iterdir()) == ["4243", "4244"]
-    assert list(slurmd.DOORS.parent.iterdir()) == [slurmd.DOORS], "bob has no job"
+    assert len(records()) == 3, "a user's sweep has nothing to do with them"
+    said = run([*WITH_THE_UNITS_RIGHTS, LAUNCHER, "sweep", "--verbose"]).checked().text
+    assert said.count("freed, since its container or job is gone") == 2
+    assert (sorted(records()), records(BOB)) == (["4243", "4244"], {})
+    assert (slurmd.is_mounted(), slurmd.is_mounted(BOB)) == (True, False)
 
 
 def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:
@@ -311,8 +353,9 @@ def fixture_recorded_of_pbs() -> Iterator[Callable[[str], None]]:
     yield record
     for job in jobs:
         slurmd.call_for_pbs("epilog", job).checked()
-    assert list(RECORDS.iterdir()) == []
-    assert not slurmd.DOORS.exists()
+    assert records() == {}
+    run([LAUNCHER, "sweep"]).checked()
+    assert not slurmd.is_mounted()
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from containers import ALICE, BOB, COPIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
+from containers import ALICE, BOB, COPIES, ENTRIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
 from patience import within
 from recorded import age
 from refusals import assert_one_line
@@ -23,7 +23,6 @@ from starter import Start
 PREFIX = Path("/opt/oci-hooks")
 PASSWD = PREFIX / "etc/passwd"
 JSON = Path("/usr/share/containers/oci/hooks.d/07-ssh-hook.json")
-LAST = Path("/run/ocihooks-ssh/last")
 UNIT = ROOT / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
 
 
@@ -103,8 +102,8 @@ def empty(path: Path) -> Iterator[None]:
 
 @contextmanager
 def records_of_another() -> Iterator[None]:
-    LAST.mkdir(parents=True, exist_ok=True)
-    with owner(LAST):
+    ENTRIES.mkdir(parents=True, exist_ok=True)
+    with owner(ENTRIES):
         yield
 
 
@@ -147,7 +146,7 @@ BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
         lambda: empty(JSON),
         f"engine: no hook JSON or CDI spec in the engines' directories calls {LAUNCHER}",
     ),
-    "records": (records_of_another, f"records: {LAST} must be a directory that only root can write to: remove it"),
+    "records": (records_of_another, f"records: {ENTRIES} must be a directory that only root can write to: remove it"),
 }
 
 
@@ -175,7 +174,7 @@ def file() -> Iterator[Path]:
     """A file in a directory of root's; nobody has failed before."""
     directory = Path("/run/hook-test-metrics")
     directory.mkdir(mode=0o755)
-    for path in LAST.glob("*"):
+    for path in ENTRIES.glob("*/error"):
         path.unlink()
     path = directory / "ssh_hook.prom"
     yield path

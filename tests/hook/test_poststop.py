@@ -28,6 +28,7 @@ from containers import (
     processes,
     records,
     run,
+    text_of,
     wait_for,
 )
 from hook_log import Syslog
@@ -71,9 +72,9 @@ def test_record_says_what_runs(start: Start) -> None:
     lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
     expected = {name: str(value) for name, value in record_of(container).items()}
     name = "-".join(expected[part] for part in ("pid", "start_time", "pid_namespace"))
-    network = os.stat(f"/proc/{container.init()}/ns/net").st_ino
-    described = {"id": container.name, "ports": "15263", "network": str(network), "owner": str(ALICE)}
-    empty = dict.fromkeys(("engine", "name", "job", "step", "task", "leader", "cluster"), "")
+    network, mounts = (str(os.stat(f"/proc/{container.init()}/ns/{kind}").st_ino) for kind in ("net", "mnt"))
+    described = {"id": container.name, "ports": "15263", "network": network, "mounts": mounts, "owner": str(ALICE)}
+    empty = dict.fromkeys(("engine", "name", "job", "step", "task", "leader", "cluster", "attached"), "")
     assert lines == {
         **expected,
         "door": f"{DOORS}/{name}",
@@ -92,7 +93,7 @@ def test_record_says_what_runs(start: Start) -> None:
         assert run(as_user(user, "sh", "-c", f": >>{entry}")).status != 0
     container.stop().checked()
     assert not copy.exists()
-    assert not entry.exists()
+    assert text_of(entry) == ""
 
 
 def test_this_test_would_notice_a_kill(bundle: Path) -> None:

@@ -686,9 +686,15 @@ def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
     assert listing() == right
 
 
+def records_in(directory: Path) -> list[bytes]:
+    """Records of jobs. A file whose first byte is NUL is free."""
+    found = [path.read_bytes() for path in directory.glob("[0-9]*") if "-" not in path.name]
+    return [data for data in found if data.startswith(b"ssh_hook job ")]
+
+
 def test_slurms_scripts_come_where_asked_for_and_record_jobs() -> None:
     right = listing()
-    top, record = Path("/etc/slurm"), Path("/run/ocihooks-ssh/jobs/4242")
+    top, entries = Path("/etc/slurm"), Path("/run/ocihooks-ssh/entries/0")
     directories = [top / "prolog.d", top / "epilog.d"]
     for directory in directories:
         directory.mkdir(parents=True)
@@ -702,9 +708,10 @@ def test_slurms_scripts_come_where_asked_for_and_record_jobs() -> None:
         assert play("converge", variables=variables).changed == 0
         assert play("audit", variables=variables).status == 0
         assert subprocess.run([prolog], env=job, check=False).returncode == 0
-        assert "hosts=nid1+2:1\n" in record.read_text(encoding="ascii")
+        (record,) = records_in(entries)
+        assert b"hosts=nid1+2:1\n" in record
         assert subprocess.run([epilog], env=job, check=False).returncode == 0
-        assert not record.exists()
+        assert records_in(entries) == []
         prolog.chmod(0o775)
         assert f"{prolog} is writable by its group" in play("audit", variables=variables).said
         assert play("converge", "--tags=all", variables=variables).status == 0

@@ -6,15 +6,13 @@ from __future__ import annotations
 import gc
 import sys
 
-from .errors import HookError, LateError, describe_failure, kind_of
+from .errors import describe_failure, kind_of
 from .linux.fast_stdlib import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
 from .oci.state import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_KEEP_TIMEOUT = 2.0  # seconds
 
 
 def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], None] = lambda _stage: None) -> int:
@@ -50,22 +48,10 @@ def _report_failure(command: Callable[[], int]) -> int:
 
 def _keep_messages() -> None:
     """Save the warnings and errors of this call where the user can read them, if possible."""
-
-    def keep() -> bytes:
-        last_messages.write(*log.subject, log.fields().get("job", ""), log.kept)
-        return b""
-
     try:
-        from .linux import disposable_process  # here: most starts log no warning
-        from .node import last_messages
+        from .node import last_messages  # here: most starts log no warning
 
-        try:
-            # Replacing a file on which a user has mounted FUSE may block forever: node/job_doors.py.
-            disposable_process.run(keep, "cannot keep messages", None, timeout=_KEEP_TIMEOUT)
-        except LateError:
-            pass  # the messages are saved; only the rest of the call hangs
-        except HookError:
-            keep()  # not enough memory to fork
+        last_messages.write(*log.subject, log.fields().get("job", ""), log.kept)
     except Exception:
         pass  # syslog has them
 

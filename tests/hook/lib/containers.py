@@ -30,7 +30,6 @@ COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's conta
 ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
 ENTRIES = Path("/run/ocihooks-ssh/entries")  # of root's containers, for their users
 ALICES_ENTRIES = Path("/tmp/ocihooks-ssh-2001/daemons")
-DOORS = Path("/run/ocihooks-ssh/doors")  # of root's containers
 ALICES_DOORS = Path("/run/user/2001/ocihooks-ssh/doors")
 RUNC_BUSY = re.compile(rb"could not ensure we are a cloned binary: Device or resource busy")
 ATTEMPTS = 5  # to do what may fail on a busy machine
@@ -45,6 +44,7 @@ SETTINGS = {
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALICE = 2001
 BOB = 2002
+DOORS = ENTRIES / str(ALICE)  # of root's containers that are alice's; entries and messages are there too
 # of linux/netlink.h, linux/sock_diag.h and net/tcp_states.h
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, _NLMSG_ERROR, _NLMSG_DONE = 4, 20, 0x301, 2, 3
 _TCP_LISTEN = 10
@@ -738,6 +738,23 @@ def mounts() -> set[str]:
     return {line for line in lines if "ocihooks-ssh" in line or "/opt/oci-hooks/dropbear" in line}
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file that root keeps for a user; empty if it is free."""
+    return path.read_bytes().partition(b"\0")[0].decode()
+
+
+def roots_doors() -> list[Path]:
+    """Root's doors at which a daemon listens. The names of others are left to root's next sweep."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
+        paths = {Path(line.split()[-1]) for line in sockets if f" {ENTRIES}/" in line}
+    return sorted(paths)
+
+
+def is_gone(door: Path) -> bool:
+    """Tell whether nobody listens at a door, whose name is gone unless it is root's."""
+    return door not in roots_doors() if door.is_relative_to(ENTRIES) else not door.exists()
+
+
 def traces() -> set[str]:
     """All that a hook may have left in the bed, in words."""
     return {
@@ -745,6 +762,6 @@ def traces() -> set[str]:
         *(f"port {port}" for port in listening()),
         *(f"record {path}" for path in records()),
         *(f"mount {line}" for line in mounts()),
-        *(f"door {path}" for directory in (DOORS, ALICES_DOORS) for path in directory.glob("*")),
-        *(f"entry {path}" for path in ENTRIES.glob("*/[0-9]*")),
+        *(f"door {path}" for path in [*roots_doors(), *ALICES_DOORS.glob("*")]),
+        *(f"entry {path}" for path in ENTRIES.glob("*/[0-9]*") if "-" not in path.name and text_of(path)),
     }

@@ -399,7 +399,7 @@ def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] 
     _REPORT.unlink(missing_ok=True)
     _ORDERS.write_text(json.dumps(orders), encoding="ascii")
     PIDFILE.unlink(missing_ok=True)
-    for directory in (COPIES.parent, DOORS, ENTRIES):
+    for directory in (COPIES.parent, ENTRIES):
         shutil.rmtree(directory, ignore_errors=True)  # so that each start makes the same calls
     config = _configuration(launcher, errors)
     if change is not None:

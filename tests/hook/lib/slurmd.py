@@ -14,6 +14,7 @@ from pathlib import Path
 from containers import ALICE, LAUNCHER, Engine, Result, repeat_while, run, wait_for
 
 DOORS = Path("/run/ocihooks-ssh/users", str(ALICE))  # alice's directory, while she has jobs
+_PLACE = DOORS.parent
 _TOO_LATE = re.compile(rb"no answer within 0\.5 s|timed out after 1 s")
 _LATE = "calls of slurmd's that were late"
 
@@ -35,6 +36,12 @@ def call_for_pbs(command: str, job: str) -> Result:
     words = [f"PBS_JOBID={job}", f"PBS_JOB_UID={ALICE}", "PBS_EXEC_HOST2=127.0.0.1:15002/0*8+node2:15002/0*8"]
     called = ["env", "-i", *words, "PBS_SCHEDSELECT=2:ncpus=8:mpiprocs=4", LAUNCHER, command]
     return repeat_while(_TOO_LATE, lambda: run(called), _LATE)
+
+
+def is_mounted(uid: int = ALICE) -> bool:
+    """Tell whether the user's directory is there."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return any(line.split()[4] == f"{_PLACE}/{uid}" for line in lines)
 
 
 def step(job: int) -> str:

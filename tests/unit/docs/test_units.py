@@ -29,6 +29,7 @@ SINCE = {
     "ReadWritePaths": 231,
     "ProtectSystem": 232,  # "strict"
     "CollectMode": 236,
+    "PrivateMounts": 239,
     "RestrictSUIDSGID": 242,
 }
 # An older systemd ignores these with a line in the journal: the unit does its work, with one restriction less.
@@ -83,6 +84,12 @@ def test_a_users_own_sweep_is_hers_and_confined() -> None:
 def test_the_refresh_of_the_passwd_file_waits_for_no_users() -> None:
     text = (TEMPLATES / "ssh-hook-passwd.service.j2").read_text(encoding="utf-8")
     assert "KillMode=process" in text.splitlines()
+
+
+def test_roots_sweep_unmounts_for_all() -> None:
+    """PrivateNetwork implies a mount namespace of its own in newer versions."""
+    text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
+    assert "PrivateMounts=false" in text.splitlines()
 
 
 def test_roots_sweep_waits_for_no_users() -> None:

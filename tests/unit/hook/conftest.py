@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from ssh_hook import log
 from ssh_hook.commands import bounded_output, doctor, prolog, wait, why_job
 from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, syscalls
-from ssh_hook.node import inventory, job_doors, monitor
+from ssh_hook.node import access, earlier, inventory, locks, monitor, places
 from ssh_hook.start import supervisor
-from ssh_hook.stop import lost_jobs, rules
+from ssh_hook.stop import janitor, rules
 
 AMPLE = 60.0  # seconds
 LIMITS = (
@@ -24,9 +25,9 @@ LIMITS = (
     (monitor, "_TIMEOUT"),
     (disposable_process, "_REAP_TIMEOUT"),
     (doctor, "DEADLINE"),
-    (job_doors, "_TIMEOUT"),
+    (janitor, "_ONE"),
+    (locks, "_TIMEOUT"),
     (log, "_TIMEOUT"),
-    (lost_jobs, "_TIMEOUT"),
     (prolog, "_REPORT"),
     (prolog, "_WORK"),
     (rules, "_TIMEOUT"),
@@ -45,6 +46,41 @@ def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise the limits above so far that no test reaches them: a test of what is late sets its own, or has `hang`."""
     for module, name in LIMITS:
         monkeypatch.setattr(module, name, AMPLE)
+
+
+@pytest.fixture(name="node", autouse=True)
+def fixture_node(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Root's directory on a node that is this test's alone; the caller is its root."""
+    place = tmp_path_factory.mktemp("node")
+    for module in (locks, earlier):
+        monkeypatch.setattr(module, "PLACE", str(place))
+    monkeypatch.setattr(places, "ENTRIES", str(place / "entries"))
+    monkeypatch.setattr(access, "_roots", lambda _is_rootless: {os.geteuid()})
+    return place
+
+
+@pytest.fixture(name="locked")
+def fixture_locked() -> Callable[[int, int], AbstractContextManager[None]]:
+    """Has another process lock a byte for a user meanwhile, of a kind of `locks`."""
+
+    @contextmanager
+    def locked(uid: int, kind: int) -> Iterator[None]:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            is_locked = locks.try_lock(locks.open_at(uid, kind))
+            os.write(writer, b"x" if is_locked else b"")
+            time.sleep(1000)
+        os.close(writer)
+        try:
+            assert os.read(reader, 1) == b"x"
+            yield
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(reader)
+
+    return locked
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,10 @@ OF_SOME_STARTS = {
     "ssh_hook.node.door_collection",
     "ssh_hook.node.job_record",
     "ssh_hook.node.last_messages",
-    "ssh_hook.node.own_files",
+    "ssh_hook.node.access",
+    "ssh_hook.node.earlier",
+    "ssh_hook.node.entry_reader",
+    "ssh_hook.node.user_child",
     "ssh_hook.node.subject",
     "ssh_hook.oci.host_list",
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook epilog``: remove a job's record when it ends, and with its user's last job the directory for doors.
+"""``ssh_hook epilog``: free a job's record when it ends. A sweep then unmounts the directory of a user without a job.
 
 Slurm's slurmd calls it in its Epilog, PBS's MoM in a hook.
 
@@ -9,7 +9,7 @@ It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
 from __future__ import annotations
 
 from ..linux.fast_stdlib import TYPE_CHECKING
-from ..node import job_doors, job_record
+from ..node import job_record
 from . import begun_job
 from .prolog import bounded, require_root
 
@@ -24,11 +24,10 @@ FLAGS: dict[str, str] = {}
 
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
-    """Remove the record, and the directory; return 0."""
+    """Free the record; return 0."""
     return bounded(lambda: _remove(settings), "the Epilog of", settings)
 
 
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
-    job_record.remove(begun_job.name_of(environment))  # even if the user is unknown
-    job_doors.leave(begun_job.user_of(environment))
+    job_record.remove(begun_job.name_of(environment))

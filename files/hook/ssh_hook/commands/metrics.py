@@ -12,12 +12,11 @@ import os
 import re
 import stat
 import time
-from pathlib import Path
 
-from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, kind_of_os
+from ..errors import INTERNAL, NOT_TRUSTED, HookError, kind_of_os
 from ..linux.fast_stdlib import closing, read_all
 from ..linux.files import is_own
-from ..node import last_messages
+from ..node import last_messages, places, user_child
 from ..node.inventory import find_all_daemons
 from .error_catalogue import CATALOGUE
 from .public_file import replace
@@ -53,7 +52,7 @@ class Metrics:
     def count_failures(self, now: int) -> None:
         """Count each user's last error if it is older than `now` and no earlier sweep has counted it.
 
-        Raises HookError if the directory of errors cannot be read.
+        Raises OSError if the directory of errors cannot be read.
         """
         since = min(self.until, now - 1)  # in case the clock was set back
         for kind in _kinds_of_errors(since, now):
@@ -102,7 +101,8 @@ def update(path: str, collected: int, errors: int) -> None:
             metrics.count_failures(int(time.time()))
             daemons = find_all_daemons()
             text = metrics.text(len(daemons), sum(daemon.sessions() for daemon in daemons))
-            replace(path, place, text.encode())  # its temporary name has no suffix that node_exporter reads
+            # Its temporary name has no suffix that node_exporter reads.
+            replace(path, place, text.encode(), user_child.METRICS)
     except OSError as error:
         raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None
 
@@ -132,20 +132,10 @@ def _read(name: str, directory: int) -> str:
 
 
 def _kinds_of_errors(since: int, now: int) -> list[str]:
-    """Return the kind of the first error in each user's last failure between `since` and `now`.
-
-    Raises HookError.
-    """
-    directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
-    try:
-        names = [name for name in os.listdir(directory) if name.isdigit()]
-    except FileNotFoundError:
-        return []  # nothing has failed since boot
-    except OSError as error:
-        raise HookError(SYSTEM, f"cannot read {directory}: {error.strerror}") from None
+    """Return the kind of the first error in each user's last failure between `since` and `now`. Raises OSError."""
     found = []
-    for name in names:
-        known = last_messages.read(f"{directory}/{name}")
+    for uid in places.users():
+        known = last_messages.read(last_messages.roots_paths(uid)[0])
         if known is not None and since < known.time < now:
             # An earlier version wrote no kind.
             found += [kind or INTERNAL for level, kind, _text in known.messages if level == "error"][:1]

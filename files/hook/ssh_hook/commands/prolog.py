@@ -16,7 +16,7 @@ from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.job_names import is_name
 from ..log import ERROR, log, one_line
-from ..node import job_doors, job_record
+from ..node import job_place, job_record
 from . import begun_job
 
 if TYPE_CHECKING:
@@ -83,4 +83,4 @@ def _record(environment: Mapping[str, str]) -> None:
     record = begun_job.record_of(environment)
     job_record.write(begun_job.name_of(environment), record)
     if record.uid:
-        job_doors.make(record.uid)
+        job_place.make(record.uid)

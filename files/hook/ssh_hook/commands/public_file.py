@@ -9,15 +9,18 @@ from ..errors import HookError, LateError, kind_of_os
 from ..linux import disposable_process
 from ..linux.files import remove_leftovers, replace_files
 from ..log import WARNING, log
+from ..node import user_child
 
 MODE = 0o644
 
 
-def replace(path: str, directory: int, content: bytes) -> None:
+def replace(path: str, directory: int, content: bytes, lock: int | None = None) -> None:
     """Replace the file `path`, whose directory is open, by a world-readable file of the caller's.
 
     A user who has mounted FUSE on the file can block the process that replaces it forever (docs/why.md). So a
     disposable process does so. If it is late, but has replaced the file, a warning says so. Raises HookError.
+
+    `lock`: that of user_child.py, where a process that hangs is to be the only one.
     """
     name = os.path.basename(path)
 
@@ -30,7 +33,11 @@ def replace(path: str, directory: int, content: bytes) -> None:
         return b""
 
     try:
-        disposable_process.run(work, f"cannot write {path}", None, (directory,))
+        what, kept = f"cannot write {path}", (directory,)
+        if lock is None:
+            disposable_process.run(work, what, None, kept)
+        else:
+            user_child.run(lock, work, what, kept)
     except LateError as error:
         if _content(name, directory) != content:
             raise

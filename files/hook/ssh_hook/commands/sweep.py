@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop ran.
 
-As root it also removes the records of jobs whose Epilog did not run.
+As root it also cleans up below /run/ocihooks-ssh (stop/janitor.py).
 """
 
 from __future__ import annotations
 
-import time
 from argparse import ArgumentParser, Namespace
 
-from ..errors import HOME_HANGS, LateError
-from ..linux.syscalls import set_name
+from ..errors import LateError
 from ..log import ERROR, log
 from ..node import entries
-from ..node.door_collection import collect_doors
 from ..node.engine import Engine
-from ..stop.lost_jobs import remove_lost_jobs
-from ..stop.sweep import NAME, is_held_up, sweep, sweep_entries_of_users
+from ..node.entry_reader import collect_own
+from ..stop import janitor
+from ..stop.sweep import sweep
 
 DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
 Root cleans up after all rootful containers, and a user after their own. A timer runs this."""
@@ -38,17 +36,16 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
     Raises HookError if the directory of copies cannot be used, or the metrics cannot be written.
     """
-    set_name(NAME)
     host_uid = Engine().host_uid
     collected = failures = 0
     for path in entries.directories(host_uid):
         some, failed = sweep(path)
         collected, failures = collected + some, failures + failed
     if host_uid == 0:
-        sweep_entries_of_users()
-    if not is_held_up():
-        failures += collect_doors(host_uid, ERROR)
-    if arguments.metrics is not None and not is_held_up():
+        failures += janitor.clean_up()
+    else:
+        failures += collect_own(host_uid, ERROR)
+    if arguments.metrics is not None:
         from . import metrics  # here: most sweeps need no metrics
 
         try:
@@ -56,14 +53,4 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         except LateError as error:
             log(ERROR, str(error), error.kind)
             failures += 1
-    if host_uid == 0:
-        failures += remove_lost_jobs(time.time())  # last: it waits for a Prolog or Epilog that has the lock
-    if is_held_up():
-        log(
-            ERROR,
-            "a root process of this or an earlier sweep is blocked on a user's file system: until that process exits, "
-            "a sweep still stops daemons, but does not remove root's files or write metrics",
-            HOME_HANGS,
-        )
-        failures += 1
     return INCOMPLETE if failures else 0

@@ -7,11 +7,10 @@ import json
 import os
 import time
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from ..errors import SYSTEM, HookError, shorten
+from ..errors import HookError, shorten
 from ..log import WARNING, log, one_line
-from ..node import last_messages
+from ..node import last_messages, places
 from ..node.inventory import find_daemons
 from ..node.last_messages import SavedMessages
 from .error_catalogue import CATALOGUE, plain
@@ -64,13 +63,9 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 def find(uid: int) -> list[tuple[int, SavedMessages]]:
     """Return each saved file about the user `uid`, with its user's uid."""
     if uid == 0:
-        directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
-        paths = [(path.name.removesuffix(last_messages.WARNINGS), path) for path in _list(directory)]
-        candidates = [(int(name), str(path)) for name, path in paths if name.isdigit()]
+        candidates = [(owner, path) for owner in places.users() for path in last_messages.roots_paths(owner)]
     else:
-        places = [last_messages.ROOT_PLACE, *last_messages.user_directories(uid)]
-        names = [f"{uid}{suffix}" for suffix in ("", last_messages.WARNINGS, last_messages.ENDED)]
-        candidates = [(uid, f"{place}/{last_messages.DIRECTORY}/{name}") for place in places for name in names]
+        candidates = [(uid, path) for path in last_messages.paths(uid)]
     found = []
     for owner, path in candidates:
         try:
@@ -81,15 +76,6 @@ def find(uid: int) -> list[tuple[int, SavedMessages]]:
         if known is not None:
             found.append((owner, known))
     return found
-
-
-def _list(directory: Path) -> list[Path]:
-    try:
-        return list(directory.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise HookError(SYSTEM, f"cannot read {directory}: {error.strerror}") from None
 
 
 def _as_json(uid: int, known: SavedMessages) -> dict[str, object]:

@@ -55,6 +55,14 @@ def replace_files(directory: int, files: Mapping[str, bytes], prepare: Callable[
         raise
 
 
+def names(directory: str) -> list[str]:
+    """Return the names in a directory; none if it is missing, or the caller may not list it. Raises OSError."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, PermissionError):
+        return []
+
+
 def remove_leftovers(directory: int, name: str) -> None:
     """Remove temporary files of `name` that killed writers have left in the open `directory`."""
     for other in os.listdir(directory):

@@ -10,10 +10,9 @@ released. Nothing in the container leads to the name: Dropbear gets the open des
 and start time, and the inode of the pid namespace that shows it with this pid. So whoever finds a daemon in /proc knows
 its door, and a name without such a process is nobody's.
 
-A rootful engine's doors are in a directory of root's, in which nobody else can create, remove or list names, or hold
-the inode lock. A rootless engine's are in a directory of its user's: one that root has made for a batch job, or in
-/run/user/UID, which a user without a login session lacks. In root's, only a sweep removes names, by a process that can
-be left behind (door_removal.py).
+A rootful engine's doors are root's, in a directory of root's in which only their user can look up names (places.py). A
+rootless engine's are in a directory of its user's: one that root has made for a batch job, or in /run/user/UID, which a
+user without a login session lacks. In root's, only a sweep removes names (door_collection.py).
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import errno
 
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, read_file
 from ..linux.process import pid_namespace
-from .door_removal import ROOT_PLACE, remove_door
-from .engine import JOBS_PLACE, read_map, state_directory
+from . import own_places, places
+from .engine import JOBS_PLACE, read_map
 
 if TYPE_CHECKING:
     from ..linux.identity import IdMap
@@ -33,15 +32,9 @@ if TYPE_CHECKING:
 _PROBLEM = "the container has no door, through which its user logs in without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
+_ROOTS_MODE = 0o660  # the group's bits are the mask of the ACL that the directory gives it
+_MOST = 3000  # names in root's directory of a user: 1000 are numbers of entries
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
-
-
-def places(uid: int) -> list[str]:
-    """Return the directories for doors of an engine of `uid`, an id of the initial user namespace.
-
-    Of a rootless engine's the first is there while its user has a job.
-    """
-    return [f"{JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [ROOT_PLACE]
 
 
 def name_of(pid: int, start_time: int, namespace: int) -> str:
@@ -82,11 +75,12 @@ def make_door(
         _label_sockets(label)
     except OSError as error:
         return no_door(f"its SELinux label '{printable(label)}' cannot be set for a socket: {error.strerror}")
-    directories = places(engine_uid)
-    if not in_job:
-        directories.reverse()
+    if engine_uid == 0:
+        directories = [f"{places.ENTRIES}/{user}"]
+    else:
+        directories = own_places.for_doors(engine_uid)[:: 1 if in_job else -1]
     try:
-        return Door(directories, inside, owner=0 if engine_uid else user)
+        return Door(directories, inside, _MODE if engine_uid else _ROOTS_MODE)
     except OSError as error:
         return no_door(f"cannot make a socket: {error.strerror}")
     finally:
@@ -103,7 +97,7 @@ def _label_sockets(label: str) -> None:
 
 def no_door(reason: str) -> Door:
     """Return what stands for the door of a daemon that can have none. The `reason` is for a message."""
-    return Door([], inside=0, owner=0, reason=reason)
+    return Door([], 0, _MODE, reason)
 
 
 class Door:
@@ -113,15 +107,15 @@ class Door:
         path: its name; empty where it has none.
     """
 
-    def __init__(self, directories: list[str], inside: int, owner: int, reason: str = "") -> None:
+    def __init__(self, directories: list[str], inside: int, mode: int, reason: str = "") -> None:
         """Make the socket, unless there is a `reason` for which there can be none. Raises OSError.
 
-        `directories` are those of `places`, the preferred one first. `inside` is the user's uid in the container's user
-        namespace, `owner` is to own the name; 0 for the caller.
+        `directories` are those for its name, the preferred one first. `inside` is the user's uid in the container's
+        user namespace, `mode` the socket's.
         """
         self._directories = directories
         self._inside = inside
-        self._owner = owner
+        self._mode = mode
         self._reason = reason
         self._namespace = 0 if reason else pid_namespace()  # asked for before the fork, after which each page is copied
         self.path = ""
@@ -161,12 +155,14 @@ class Door:
     def remove(self) -> None:
         """Remove the name, if there is one."""
         if self.path:
-            remove_door(self.path)
+            places.remove_door(self.path)
             self.path = ""
 
     def _bind(self, directory: str, name: str) -> None:
         path = f"{directory}/{name}"
         try:
+            if self._mode == _ROOTS_MODE:
+                _require_room(directory)
             self._bind_to(path)
         except OSError as error:
             if not _make_usable(directory, error.errno):
@@ -176,14 +172,18 @@ class Door:
     def _bind_to(self, path: str) -> None:
         self.path = path  # before there is something to remove
         (descriptor,) = self._sockets
-        mask = os.umask(0o777 & ~_MODE)
+        mask = os.umask(0o777 & ~self._mode)
         try:
             syscalls.bind(descriptor, syscalls.unix_address(path))
         finally:
             os.umask(mask)
-        if self._owner:
-            os.chown(path, self._owner, -1, follow_symlinks=False)
         syscalls.listen(descriptor, _BACKLOG)  # before, nobody can connect
+
+
+def _require_room(directory: str) -> None:
+    """Raise OSError if there are too many names in root's directory of a user, which only a sweep removes."""
+    if len(os.listdir(directory)) >= _MOST:
+        raise OSError(errno.EDQUOT, f"there are {_MOST} names, until a sweep removes doors of ended daemons")
 
 
 def _make_usable(directory: str, number: int | None) -> bool:
@@ -191,21 +191,16 @@ def _make_usable(directory: str, number: int | None) -> bool:
 
     `number` is the errno with which no name could be made in it.
     """
-    if dirname(directory) != JOBS_PLACE:
-        if number != errno.ENOENT:
-            return False
-
-        from .own_files import open_directory  # here: only an engine's first start needs it
-
-        outer, _slash, name = directory.rpartition("/")
-        os.close(open_directory(outer, name))
+    above, _slash, name = directory.rpartition("/")
+    if number == errno.ENOENT and above != JOBS_PLACE:
+        is_roots = above == places.ENTRIES
+        os.close(places.open_directory(int(name)) if is_roots else own_places.open_own(directory, create=True))
         return True
-    if number != errno.ENOSPC:
+    if number != errno.ENOSPC or above != JOBS_PLACE:
         return False
 
     from . import entry_reader  # here: few starts need room
     from .door_collection import collect
-    from .entries import DIRECTORY
 
-    # Its names are few, and in a batch job only the next Epilog removes those of daemons that were killed.
-    return collect(directory) + entry_reader.collect(f"{directory}/{DIRECTORY}") > 0
+    # Its names are few, and in a batch job nobody else removes those of daemons that were killed.
+    return collect(directory) + entry_reader.collect(f"{directory}/{own_places.ENTRIES}") > 0

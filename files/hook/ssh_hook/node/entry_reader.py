@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads entries of daemons where `entries.py` keeps them, and removes those that nobody else will."""
+"""Reads entries of daemons in a user's own directories (own_places.py), and removes what nobody else will."""
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import HookError, describe_failure, kind_of
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all
 from ..linux.files import is_own
 from ..linux.process import pid_namespace
-from . import record
-from .door_removal import remove_door
-from .entries import MAX_NUMBERS, NUMBERS, ROOT_PLACE, open_own
-from .own_files import open_roots
+from ..log import INFO, log
+from . import door_collection, record
+from .own_places import for_doors, for_entries, open_own
+from .places import remove_door, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,30 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMES = 4096  # entries that are read of one directory
 _MAX_SIZE = 64 << 10  # bytes of an entry
-_SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-
-
-def of_root(uid: int, is_rootless: bool) -> Iterator[Record]:
-    """Yield the entries that root keeps for the user `uid`, the caller.
-
-    `is_rootless`: whether the caller is in a user namespace, which shows root's files as nobody's.
-    """
-    try:
-        with closing(open_roots(ROOT_PLACE, _SEARCH, None, is_rootless)) as place:
-            with closing(open_roots(str(uid), _SEARCH, place, is_rootless)) as directory:
-                with closing(open_roots(NUMBERS, _READ, directory, is_rootless)) as numbers:
-                    used = min(os.fstat(numbers).st_size, MAX_NUMBERS)
-                for number in range(used):
-                    try:
-                        with closing(open_roots(str(number), _READ, directory, is_rootless)) as file:
-                            known = _read(file)
-                    except FileNotFoundError:
-                        continue  # its container has ended
-                    if known is not None:
-                        yield known
-    except (OSError, HookError):
-        return  # no rootful engine has started a container of the user's
 
 
 def own(path: str) -> Iterator[Record]:
@@ -58,16 +35,31 @@ def _named(path: str) -> Iterator[tuple[str, Record | None]]:
                 try:
                     with closing(os.open(name, _READ, dir_fd=directory)) as file:
                         if is_own(os.fstat(file)):
-                            yield name, _read(file)
+                            yield name, record.parse(fsdecode(read_all(file, _MAX_SIZE)))
                 except OSError:
                     continue  # its container has ended
     except OSError:
         return  # there is none, or another user's
 
 
-def _read(file: int) -> Record | None:
-    data = read_all(file, _MAX_SIZE)
-    return record.parse(fsdecode(data)) if data.endswith(b"\n") else None
+def collect_own(uid: int, level: int = INFO) -> int:
+    """Remove the entries and doors that ended daemons of the user `uid` have left; return how many directories failed.
+
+    Failures are logged at `level`. Root's are left to its sweep.
+    """
+    failures = 0
+    for directory in for_doors(uid) if uid else ():
+        try:
+            removed = door_collection.collect(directory)
+        except OSError as error:
+            log(level, f"cannot remove the doors of daemons that have ended: {describe_failure(error)}", kind_of(error))
+            failures += 1
+        else:
+            if removed:
+                log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
+    for directory in for_entries(uid) if uid else ():
+        collect(directory)
+    return failures
 
 
 def collect(path: str) -> int:
@@ -95,20 +87,5 @@ def _is_left(known: Record) -> bool:
 def _remove_left(path: str, known: Record) -> bool:
     remove_door(known.door)
     record.remove_kept(known)
-    try:
-        os.unlink(path)
-    except OSError:
-        pass  # that was one of them
+    unlink(path)
     return True
-
-
-def of_users() -> Iterator[tuple[str, Record | None]]:
-    """Yield path and content of root's entries for users, as `_named`. Must be called by root. Raises OSError."""
-    try:
-        users = os.listdir(ROOT_PLACE)
-    except FileNotFoundError:
-        return  # no rootful engine has started a container since the node booted
-    for user in users:
-        for name, known in _named(f"{ROOT_PLACE}/{user}"):
-            if name != NUMBERS:
-                yield f"{ROOT_PLACE}/{user}/{name}", known

@@ -13,13 +13,14 @@ import time
 from ..errors import HookError
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_file
+from ..linux.files import names as names_in
 from ..linux.identity import Identity
-from ..linux.process import MAX_ID, MAX_PID, Process, all_processes, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 from ..linux.process_search import processes_until
 from ..linux.syscalls import set_name
 from ..linux.user_namespaces import owner_uid
 from ..oci.settings import LAST_PORT, NO_PORT
-from . import entries, entry_reader, record
+from . import entries, entry_reader, places, record, user_child
 from .engine import JOBS_PLACE, Engine
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _NOBODYS_GROUP = 65534  # no user may trace a process that has a group which is 
 _TIMEOUT = 2.0  # seconds to read the entries of all users, and to look for daemons of other pid namespaces
 _MAX_USERS = 256
 _MAX_ANSWER = 1 << 20  # bytes of one user's entries
-_READER = b"ssh_hook reader"  # the name of the processes that read them
 
 
 class Daemon:
@@ -145,7 +145,10 @@ def _visible_entries(caller: Engine) -> list[Record]:
     """Return the entries that the caller's own engine has made, and those that root keeps for the caller."""
     uid = caller.host_uid
     known = [each for path in entries.directories(uid) for each in entry_reader.own(path)]
-    return [*known, *entry_reader.of_root(uid, caller.is_rootless)] if uid else known
+    if uid:
+        of_root = [record.parse(text) for _path, text in places.entries(uid, caller.is_rootless)]
+        known += [each for each in of_root if each is not None]
+    return known
 
 
 def _running(known: Iterable[Record], caller: Engine) -> list[Daemon]:
@@ -249,8 +252,8 @@ def _of_users() -> Iterator[Record]:
     A process that is the user reads them, and is left behind if it hangs.
     """
     deadline = time.monotonic() + _TIMEOUT
-    names = {name for place in ("/run/user", JOBS_PLACE) for name in _names(place) if _number(name, MAX_ID)}
-    names -= {str(uid) for uid in _users_of_left_readers()}
+    names = {name for place in ("/run/user", JOBS_PLACE) for name in names_in(place) if _number(name, MAX_ID)}
+    names -= {str(uid) for uid in user_child.users_of_left()}
     for name in sorted(names, key=hash)[:_MAX_USERS]:  # in a different order each time, so that none is always missing
         uid, left = int(name), deadline - time.monotonic()
         if left <= 0:
@@ -258,18 +261,6 @@ def _of_users() -> Iterator[Record]:
         for known in _of_user(uid, min(left, _TIMEOUT / 4)):
             if known.texts["owner"] == name and _is_process_of(uid, known.pid):
                 yield known
-
-
-def _users_of_left_readers() -> set[int]:
-    """Return the uids of the processes that `_of_user` has left behind. Users can imitate only their own."""
-    found = set()
-    for process in all_processes():
-        try:
-            if process.hangs() and process.read("comm") == _READER + b"\n":
-                found.add(process.uid())
-        except OSError:
-            continue  # it has exited
-    return found
 
 
 def _is_process_of(uid: int, pid: int) -> bool:
@@ -288,7 +279,7 @@ def _of_user(uid: int, timeout: float) -> list[Record]:
     """Return the entries that a process reads which is the user; none if that takes longer than `timeout` seconds."""
 
     def read() -> bytes:
-        set_name(_READER)
+        set_name(user_child.NAME)
         return b"\0".join(known.data() for path in entries.directories(uid) for known in entry_reader.own(path))
 
     user, what = Identity(uid, _NOBODYS_GROUP), f"cannot read the entries of uid {uid}"
@@ -297,13 +288,6 @@ def _of_user(uid: int, timeout: float) -> list[Record]:
     except HookError:
         return []
     return [known for known in map(record.parse, fsdecode(answer).split("\0")) if known is not None]
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
 
 
 def _boot_time() -> int:

@@ -1,35 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scheduler's data on a job: root's file on each of its nodes, /run/ocihooks-ssh/jobs/NAME (job_names.py).
+"""The scheduler's data on a job: an entry that root keeps for the job's user (places.py).
 
-``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` removes it. An ACL lets the job's
-user read it, for the hook of a rootless engine. Others cannot, since a site may hide where jobs run. Nor can they list
-the directory; but if they guess a record's name, they can see that it exists, since when, and by its ACL whose it is.
+``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` frees it. The hook of a rootless
+engine reads its user's. Others cannot, since a site may hide where jobs run.
 
-Format: a line "ssh_hook job 1", then "name=value" lines: uid, of the job's user; cluster, its name, which may be empty;
-hosts, in the format of host_list.py, each with its number of processes; start, in seconds since the epoch; leader, the
-number of a heterogeneous job's first component, otherwise the job's own number. Other names are reserved for later
-versions. Values have no control characters.
+Format: a line "ssh_hook job 1", then "name=value" lines: job, its name (job_names.py); uid, of the job's user; cluster,
+its name, which may be empty; hosts, in the format of host_list.py, each with its number of processes; start, in seconds
+since the epoch; leader, the number of a heterogeneous job's first component, otherwise the job's own number. Other
+names are reserved for later versions. Values have no control characters.
 """
 
 from __future__ import annotations
 
-from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all
-from ..linux.files import remove_leftovers, replace_files
-from ..linux.job_names import is_name, is_number
+from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, HookError, printable
+from ..linux.fast_stdlib import TYPE_CHECKING, fsencode
+from ..linux.job_names import is_number
 from ..linux.process import MAX_ID
-from ..oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
-from .engine import state_directory
-from .own_files import let_read, open_directory, open_roots
+from ..oci.host_list import MAX_HOSTS, compress, parse
+from . import earlier, places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLACE = state_directory(0)  # root's, for all readers
-DIRECTORY = "jobs"
-_VERSION = "ssh_hook job 1"
-_MAX_SIZE = MAX_TEXT + (4 << 10)  # bytes
-_UP_TO_UID = 64  # bytes
+_KIND = "ssh_hook job "
+_VERSION = f"{_KIND}1"
 _NUMBERS = ("uid", "start", "leader")
 
 
@@ -51,8 +45,8 @@ class JobRecord:
         self.start = start
         self.leader = leader
 
-    def data(self) -> bytes:
-        """Return the content of the file. Raises HookError if there are too many hosts."""
+    def data(self, name: str) -> bytes:
+        """Return the entry of the job `name`. Raises HookError if there are too many hosts."""
         if len(self.hosts) > MAX_HOSTS:
             raise HookError(
                 ARGUMENTS_WRONG, f"the job has {len(self.hosts)} hosts, and containers can be told {MAX_HOSTS} at most"
@@ -60,6 +54,7 @@ class JobRecord:
         hosts = compress(self.hosts.items())
         parse(hosts, "the job's list of hosts", ARGUMENTS_WRONG)  # enforces further limits
         fields = {
+            "job": name,
             "uid": self.uid,
             "cluster": self.cluster,
             "hosts": hosts,
@@ -71,77 +66,69 @@ class JobRecord:
 
 def write(name: str, record: JobRecord) -> None:
     """Write the record of job `name`, replacing an earlier one. Must be called by root. Raises HookError, OSError."""
-    data = record.data()
-    with closing(open_directory(PLACE, DIRECTORY)) as directory:
-        remove_leftovers(directory, name)
-        reader = record.uid
-        replace_files(directory, {name: data}, (lambda file: let_read(file, reader)) if reader else None)
+    places.add(record.uid, record.data(name), lambda text: name_in(text) == name)
 
 
 def remove(name: str) -> None:
-    """Remove the record of job `name`, if there is one. Must be called by root. Raises OSError."""
-    with closing(open_directory(PLACE, DIRECTORY)) as directory:
-        try:
-            os.unlink(name, dir_fd=directory)
-        except FileNotFoundError:
-            pass  # its Prolog was not called, or failed
+    """Free the record of job `name`, if there is one. Must be called by root. Raises OSError."""
+    for uid in places.users():
+        for path in _find(name, uid):
+            places.free(path, lambda text: name_in(text) == name)
 
 
 def has_job_of(uid: int) -> bool:
-    """Return whether there is a record of a job of the user `uid`, or of an unknown user. Must be called by root.
-
-    Raises OSError.
-    """
-    with closing(open_directory(PLACE, DIRECTORY)) as directory:
-        return any(_may_be_of(uid, directory, name) for name in os.listdir(directory) if is_name(name))
+    """Return whether the user `uid` may have a job. Must be called by root. Raises HookError."""
+    return earlier.has_jobs() or any(text.startswith(_KIND) for _path, text in places.entries(uid, False))
 
 
-def _may_be_of(uid: int, directory: int, name: str) -> bool:
-    """Return whether a record is the user's or has another version. Reads only its beginning, not its hosts."""
+def is_anothers(name: str, uid: int) -> bool:
+    """Return whether root has a record of job `name` of another user than `uid`; False for callers other than root."""
+    return any(_find(name, other) for other in places.users() if other != uid)
+
+
+def _find(name: str, uid: int) -> list[str]:
+    """Return the paths of the records of job `name` of the user `uid`."""
     try:
-        with closing(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)) as file:
-            version, owner, *_rest = [*fsdecode(os.read(file, _UP_TO_UID)).split("\n"), ""]
-    except FileNotFoundError:
-        return False  # the job has ended
-    return version != _VERSION or not owner.startswith("uid=") or owner == f"uid={uid}"
+        return [path for path, text in places.entries(uid, False) if name_in(text) == name]
+    except HookError:
+        return []  # others can write to it
 
 
-def read(name: str, is_rootless: bool) -> JobRecord | None:
-    """Return the record of job `name`, a valid name; None if there is none.
+def name_in(text: str) -> str:
+    """Return the name of the job whose record is `text`; empty if it is another entry."""
+    line = text.split("\n", 2)[1:2] if text.startswith(_KIND) else []
+    return line[0].partition("job=")[2] if line else ""
 
-    `is_rootless` is as in `open_roots`. A record that the caller may not read is of another user's job, and counts as
-    none. Raises HookError if the file or a directory above it is writable by others than root, or the file is not a
-    record.
+
+def read(name: str, uid: int, is_rootless: bool) -> JobRecord | None:
+    """Return the record of job `name` of the user `uid`; None if there is none.
+
+    `is_rootless` is as in `places.entries`. Raises HookError if it is writable by others than root, or not a record.
     """
-    path = f"{PLACE}/{DIRECTORY}/{name}"
-    directory = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-    try:
-        with closing(open_roots(PLACE, directory, None, is_rootless)) as place:
-            with closing(open_roots(DIRECTORY, directory, place, is_rootless)) as jobs:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-                with closing(open_roots(name, flags, jobs, is_rootless)) as file:
-                    text = fsdecode(read_all(file, _MAX_SIZE))
-    except (FileNotFoundError, PermissionError):
-        return None
-    except OSError as error:
-        raise HookError(SYSTEM, f"cannot read {path}: {error.strerror}") from None
-    record = _parse(text, path)
-    if record is None:
-        raise HookError(NOT_TRUSTED, f"{path} is not a job record of this version of the hook")
-    return record
+    known = (text for _path, text in places.entries(uid, is_rootless) if name_in(text) == name)
+    text = next(known, None) or earlier.job_text(name, is_rootless)
+    record = parse_record(text) if text else None
+    if text and record is None:
+        raise HookError(NOT_TRUSTED, f"the record of job {name} is not one of this version of the hook")
+    return record if record is None or record.uid == uid else None
 
 
-def _parse(text: str, where: str) -> JobRecord | None:
-    """Return the record; None if it has another version. Raises HookError for invalid hosts."""
+def parse_record(text: str) -> JobRecord | None:
+    """Return the record; None if it has another version or is unfinished. Raises HookError for invalid hosts."""
     version, *lines = text.split("\n")
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     numbers = {name: fields.get(name, "") for name in _NUMBERS}
-    if version != _VERSION or not {"hosts", "cluster"} <= fields.keys() or not all(map(is_number, numbers.values())):
+    if (
+        version != _VERSION
+        or not text.endswith("\n")
+        or not {"hosts", "cluster"} <= fields.keys()
+        or not all(map(is_number, numbers.values()))
+    ):
         return None
     uid, start, leader = map(int, numbers.values())
     if uid > MAX_ID:
         return None
-    return JobRecord(uid, fields["cluster"], dict(parse(fields["hosts"], where, NOT_TRUSTED)), start, leader)
+    return JobRecord(uid, fields["cluster"], dict(parse(fields["hosts"], "a job's record", NOT_TRUSTED)), start, leader)
 
 
 def checked_number(text: str, what: str) -> int:

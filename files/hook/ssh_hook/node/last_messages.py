@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hook's last messages for a user: the files that ``ssh_hook why`` reads, since runtimes drop the output of hooks.
 
-A rootful engine's hook keeps them in root's directory, which no one else can list. Only root can write to it, so that
-no user can hold its inode lock or fill the file system; an ACL lets the one user read the file. A rootless engine's
-hook keeps them in its user's directory. Errors and warnings have separate files, so that a later warning does not hide
-a failure. A start without messages touches no file. Under enroot a third file contains the last error of a watcher
-(start/watcher.py), which cannot reach the node's files: the start opens it, and it stays empty until then.
+A rootful engine's hook keeps them in root's directory for the user (places.py). A rootless engine's hook keeps them in
+its user's directory. Errors and warnings have separate files, so that a later warning does not hide a failure. A start
+without messages touches no file. Under enroot a third file contains the last error of a watcher (start/watcher.py),
+which cannot reach the node's files: the start opens it, and it stays empty until then.
 
 Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container, bundle and job, and a
 line "warning=..." or "error=..." for each message, with a line "kind=..." after it. No value has control characters.
@@ -17,20 +16,21 @@ from __future__ import annotations
 import time
 
 from ..errors import KINDS, NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, stat
 from ..linux.files import is_own, remove_leftovers, replace_files
 from ..linux.process import MAX_ID, is_decimal
 from ..log import ERROR, NAMES, one_line
 from ..oci.oci_config import read_config
+from . import places
 from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
-from .own_files import let_read, open_directory
+from .own_places import open_own
 
 if TYPE_CHECKING:
     from typing import Any
 
 WARNINGS = ".warning"  # the suffix of the file with only warnings
 ENDED = ".ended"  # the suffix of the file, under enroot, with the error that ended SSH before its container
-ROOT_PLACE = state_directory(0)
+ROOTS_NAMES = ("error", "warning")
 DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
@@ -75,15 +75,21 @@ def write(container: str, bundle: str, job: str, messages: list[tuple[int, str, 
     """
     engine = Engine()
     uid = concerned_uid(bundle)
-    name = f"{uid}" if any(level >= ERROR for level, _kind, _text in messages) else f"{uid}{WARNINGS}"
+    is_error = any(level >= ERROR for level, _kind, _text in messages)
     data = _format(container, bundle, job, messages)
-    places = [ROOT_PLACE] if engine.host_uid == 0 else user_directories(engine.host_uid)
-    for place in places:
+    if engine.host_uid == 0:
+        places.write(uid, ROOTS_NAMES[0 if is_error else 1], data)
+        return
+    name = f"{uid}" if is_error else f"{uid}{WARNINGS}"
+    choices = user_directories(uid)
+    for place in choices:
         try:
-            _replace(place, name, data, uid if engine.host_uid == 0 else 0)
+            with closing(open_own(f"{place}/{DIRECTORY}", create=True)) as directory:
+                remove_leftovers(directory, name)
+                replace_files(directory, {name: data})
             return
         except OSError:
-            if place == places[-1]:
+            if place == choices[-1]:
                 raise
 
 
@@ -92,7 +98,7 @@ def open_ended() -> int:
     uid = Engine().host_uid
     for place in user_directories(uid):
         try:
-            with closing(open_directory(place, DIRECTORY)) as directory:
+            with closing(open_own(f"{place}/{DIRECTORY}", create=True)) as directory:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
                 descriptor = os.open(f"{uid}{ENDED}", flags, 0o600, dir_fd=directory)
             if is_own(os.fstat(descriptor)):
@@ -149,11 +155,15 @@ def _outside_uid(config: dict[str, Any]) -> int:
     return uid if isinstance(uid, int) and 0 <= uid <= MAX_ID else 0
 
 
-def _replace(place: str, name: str, data: bytes, reader: int) -> None:
-    """Write the file `name` below `place`; the user `reader` can read it too, unless that is 0. Raises OSError."""
-    with closing(open_directory(place, DIRECTORY)) as directory:
-        remove_leftovers(directory, name)
-        replace_files(directory, {name: data}, None if reader == 0 else lambda file: let_read(file, reader))
+def paths(uid: int) -> list[str]:
+    """Return the paths of the files about the user `uid`, of whom not all need to be there."""
+    own = [f"{place}/{DIRECTORY}/{uid}{suffix}" for place in user_directories(uid) for suffix in ("", WARNINGS, ENDED)]
+    return roots_paths(uid) + own
+
+
+def roots_paths(uid: int) -> list[str]:
+    """Return the paths of the files about the user `uid` of rootful engines."""
+    return [f"{places.ENTRIES}/{uid}/{name}" for name in ROOTS_NAMES]
 
 
 def read(path: str) -> SavedMessages | None:
@@ -168,7 +178,7 @@ def read(path: str) -> SavedMessages | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
             raise HookError(NOT_TRUSTED, f"{path} is not one of the hook's files: remove it")
-        text = fsdecode(read_all(descriptor, _MAX_SIZE))
+        text = places.read(descriptor)
         return _parse(text, path) if text else None
 
 

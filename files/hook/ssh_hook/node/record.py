@@ -16,7 +16,7 @@ from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, fsdecode, fsencode, os, read_all, read_file
 from ..linux.files import is_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from .door_removal import move_away
+from . import places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 NAME = "ssh_hook.daemon"
 TEMPORARY = NAME + ".new"
 _VERSION = "ssh_hook 1"
-_ROOTS = "/run/ocihooks-ssh/entries/"  # where root keeps entries for users
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
@@ -159,6 +158,11 @@ class Record:
         """Return a name for its files that no other daemon has."""
         return f"{self.pid}-{self.numbers['start_time']}-{self.texts['boot_id'][:8]}"
 
+    def is_same(self, text: str) -> bool:
+        """Return whether `text` is a record of the same daemon."""
+        other = parse(text)
+        return other is not None and other.name() == self.name()
+
     def _program(self) -> tuple[int, int]:
         return self.numbers["program_device"], self.numbers["program_inode"]
 
@@ -197,13 +201,12 @@ def write(record: Record, bundle: int) -> None:
 
 def remove_kept(record: Record) -> None:
     """Remove what `entries.py` has kept of the record: its copy, and the entry for its user."""
-    entry = record.texts["entry"]
-    if entry.startswith(_ROOTS):
-        move_away(entry, f"entry-{record.name()}")
-        entry = ""
-    for path in filter(None, (record.texts["copy"], entry)):
+    for path in filter(None, (record.texts["copy"], record.texts["entry"])):
         try:
-            os.unlink(path)
+            if path.startswith(f"{places.ENTRIES}/"):
+                places.free(path, record.is_same)
+            else:
+                os.unlink(path)
         except OSError:
             pass  # it was never written, or a sweep removes it
 
@@ -256,7 +259,7 @@ def remove(bundle: int, record: Record | None = None) -> None:
 
 
 def parse(text: str) -> Record | None:
-    """Return the record with this text; None if it is none."""
+    """Return the record with this text; None if it is none, or unfinished."""
     version, *lines = text.split("\n")
     fields = {**dict.fromkeys(_ADDED, ""), **dict(line.split("=", 1) for line in lines if "=" in line)}
     try:
@@ -268,7 +271,8 @@ def parse(text: str) -> Record | None:
         return None
     are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)
     are_ids = max(numbers["uid"], numbers["gid"]) <= MAX_ID
-    return Record(numbers, texts) if version == _VERSION and are_pids and are_ids and "\0" not in text else None
+    is_whole = version == _VERSION and text.endswith("\n") and "\0" not in text
+    return Record(numbers, texts) if is_whole and are_pids and are_ids else None
 
 
 def _number(text: str) -> int:

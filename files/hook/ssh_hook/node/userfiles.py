@@ -126,8 +126,10 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
 
     Raises HookError if no child can be forked, and LateError.
     """
+    from .user_child import NAME  # here: few containers have a pidfile
 
     def remove() -> bytes:
+        syscalls.set_name(NAME)
         try:
             with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
                 ours = read_all(descriptor, MAX_PIDFILE) == b"%d\n" % pid

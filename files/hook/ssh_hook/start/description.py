@@ -45,7 +45,7 @@ def describe(
     number, step, known = job.name, cgroups.job[1], job.record
     if not number:
         number, step = _job_by_variables(environments)
-        known = _read(number, is_rootless)
+        known = _read(number, owner, is_rootless)
     port = "" if server.port == NO_PORT else str(server.port)
     texts = {
         "engine": engine,
@@ -99,14 +99,14 @@ def _task(job: str, environments: Iterable[Mapping[str, str]]) -> str:
     return ""
 
 
-def _read(job: str, is_rootless: bool) -> JobRecord | None:
-    """Return root's record of `job`, if there is one."""
+def _read(job: str, uid: int, is_rootless: bool) -> JobRecord | None:
+    """Return root's record of `job` of the user `uid`, if there is one."""
     if not is_number(job):
         return None
 
     from ..node import job_record  # here: most containers are in no job
 
     try:
-        return job_record.read(job, is_rootless)
+        return job_record.read(job, uid, is_rootless)
     except HookError:
         return None

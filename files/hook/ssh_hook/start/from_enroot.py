@@ -23,8 +23,8 @@ from ..linux.process import Process, is_decimal, sees_all_processes
 from ..log import INFO, log
 from ..node import monitor
 from ..node.door import make_door
-from ..node.door_collection import collect_doors
 from ..node.engine import Engine, outside_user, state_directory
+from ..node.entry_reader import collect_own
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner
 from ..oci.annotations import PORT, REQUIRE_SHELL
@@ -104,7 +104,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         if is_served(rootfs, server.port):
             log(INFO, f"{rootfs}: the container that runs in this root file system has SSH at port {server.port}")
             return None
-    collect_doors(engine.host_uid)
+    collect_own(engine.host_uid)
     description = describe(
         "enroot",
         "",

@@ -16,8 +16,8 @@ from ..linux.process import Process
 from ..node import monitor
 from ..node.bundle import find_bundle
 from ..node.door import make_door
-from ..node.door_collection import collect_doors
 from ..node.engine import Engine, read_map, state_directory
+from ..node.entry_reader import collect_own
 from ..node.login_log import open_login_log
 from ..node.owner import Owner
 from ..node.running import Rights
@@ -70,7 +70,7 @@ def from_process(
     caller = Identity(os.geteuid(), os.getegid())
     where = init.directory if namespaces.has("user") else None
     in_user_namespace = engine.is_rootless or where is not None
-    collect_doors(engine.host_uid)
+    collect_own(engine.host_uid)
     door = make_door(
         engine.host_uid,
         caller.uid,

@@ -68,7 +68,8 @@ def _variables(name: str, record: JobRecord | None) -> dict[str, str]:
 def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotations) -> Job:
     """Return the job of the container with these `cgroups` and `annotations`; `uid` is its user on the cluster.
 
-    Another user's job does not count. `is_rootless`: whether the hook is in a user namespace.
+    Another user's job does not count, if root has a record of it. `is_rootless`: whether the hook is in a user
+    namespace.
     """
     name, step = cgroups.job
     record = None
@@ -76,9 +77,9 @@ def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotat
         from ..node import job_record  # here: most containers are in no job
 
         try:
-            record = job_record.read(name, is_rootless)
+            record = job_record.read(name, uid, is_rootless)
+            if record is None and not is_rootless and job_record.is_anothers(name, uid):
+                name, step = "", ""
         except HookError as error:
             log(WARNING, f"{error}: the container does not know the hosts of its job", error.kind)
-        if record is not None and record.uid != uid:
-            name, step, record = "", "", None
     return Job(name, int(step or 0), record, annotations)

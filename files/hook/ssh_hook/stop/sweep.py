@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import time
 
-from ..errors import NOT_TRUSTED, SYSTEM, HookError, LateError, kind_of, printable
-from ..linux import disposable_process
-from ..linux.fast_stdlib import closing, os, read_file
+from ..errors import NOT_TRUSTED, SYSTEM, HookError, kind_of, printable
+from ..linux.fast_stdlib import closing, os
 from ..linux.files import is_own
-from ..linux.process import all_processes
 from ..log import DEBUG, ERROR, INFO, log
-from ..node import entries, entry_reader, record
-from ..node.door_removal import move_away
+from ..node import entries, own_places, record, user_child
+from ..node.engine import JOBS_PLACE
 from ..node.record import Record
 from .rules import end_recorded
 
 _TIMEOUT = 180.0  # seconds; the longest single step must then finish before systemd stops the sweep
-NAME = b"ssh_hook sweep"  # the name of sweeps' processes: other processes of the hook may be in the same cgroup
-_LOOKS = 5
-_BETWEEN_LOOKS = 0.1  # seconds
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
@@ -33,13 +28,14 @@ def sweep(path: str) -> tuple[int, int]:
     Raises HookError if it cannot be used.
     """
     try:
-        directory = entries.open_own(path)
+        directory = own_places.open_own(path)
     except FileNotFoundError:
         log(DEBUG, f"no container of this user has had an SSH daemon: there is no {path}")
         return 0, 0
     except OSError as error:
-        if path.startswith("/tmp/"):  # where any user can take a name
-            log(DEBUG, f"{path} is another user's")
+        # Any user can take a name in /tmp, and a directory of a job is root's without a job.
+        if path.startswith(("/tmp/", f"{JOBS_PLACE}/")):
+            log(DEBUG, f"{path} is not this user's")
             return 0, 0
         if error.errno is not None:
             raise HookError(SYSTEM, f"cannot open {path}: {error.strerror}") from None
@@ -47,7 +43,7 @@ def sweep(path: str) -> tuple[int, int]:
             NOT_TRUSTED, f"other users can write to {path}, so its contents cannot be trusted: remove it"
         ) from None
     collected = failures = 0
-    late_uids = users_of_left_processes() - {0} if os.geteuid() == 0 else set()
+    late_uids = user_child.users_of_left() if os.geteuid() == 0 else set()
     deadline = time.monotonic() + _TIMEOUT
     for name in sorted(os.listdir(directory), key=hash):  # in a different order each time, so that none waits forever
         if time.monotonic() > deadline:
@@ -64,62 +60,18 @@ def sweep(path: str) -> tuple[int, int]:
     return collected, failures
 
 
-def sweep_entries_of_users() -> None:
-    """Take stale entries away from the users of rootful containers. Must be called by root. Raises OSError.
-
-    Normally that is done with the copy, which is missing if /var/lib was full, or an earlier version has swept it. A
-    hook that was killed leaves half an entry.
-    """
-    for path, known in entry_reader.of_users():
-        try:
-            if not _is_young(os.stat(path)) and (known is None or known.container_is_gone()):
-                move_away(path, f"entry-{os.urandom(8).hex()}")
-        except FileNotFoundError:
-            continue  # poststop was faster
-
-
-def users_of_left_processes() -> set[int]:
-    """Return the uids of the processes in the caller's cgroup that earlier sweeps have left behind.
-
-    Without this check each sweep would add one, within the unit's memory limit. No one else can join this cgroup.
-    """
-    own = read_file("/proc/self/cgroup")
-    found = set()
-    for process in all_processes():
-        try:
-            if process.hangs() and process.read("cgroup") == own and process.read("comm") == NAME + b"\n":
-                found.add(process.uid())
-        except OSError:
-            continue  # it has exited
-    return found
-
-
-def is_held_up() -> bool:
-    """Return whether a root process left behind by a root sweep still waits: there must not be a second one.
-
-    It checks repeatedly, since another running sweep may be waiting for a disk.
-    """
-    if os.geteuid() != 0:
-        return False
-    for _look in range(_LOOKS):
-        if 0 not in users_of_left_processes():
-            return False
-        time.sleep(_BETWEEN_LOOKS)
-    return True
-
-
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
     """End the daemon and remove the files of the record `name` in the open `directory`, if the container is gone.
 
-    Return whether it was gone and everything was removed. The door is left to `collect_doors`. `path` is the
-    directory's. If a user blocks a record, or the daemon does not exit, the uid is added to `late_uids`; records of
+    Return whether it was gone and everything was removed. Its door is left to the janitor, or `collect_own`. `path` is
+    the directory's. If a user blocks a record, or the daemon does not exit, the uid is added to `late_uids`; records of
     these users are skipped until a later sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return False  # poststop was faster
-    if _is_young(status):
+    if is_young(status):
         return False
     if not _is_empty(status):
         known = record.read(directory, name, path)
@@ -134,14 +86,9 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
             return False
         try:
             end_recorded(known)
+            what = f"{known.bundle}: cannot remove the record"
+            user_child.run(known.numbers["uid"], lambda: _remove_record(known), what)
         except HookError:
-            late_uids.add(known.numbers["uid"])
-            raise
-        if is_held_up():
-            return False
-        try:
-            disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
-        except LateError:
             late_uids.add(known.numbers["uid"])
             raise
         record.remove_kept(known)
@@ -179,14 +126,15 @@ def _is_copy_of(known: Record, bundle: int, name: str) -> bool:
     try:
         status = os.stat(name, dir_fd=bundle, follow_symlinks=False)
         if name == record.TEMPORARY and _is_empty(status):
-            return not _is_young(status)
+            return not is_young(status)
         found = record.read(bundle, name)
     except (HookError, FileNotFoundError):
         return False
     return found is not None and (found.numbers, found.bundle) == (known.numbers, known.bundle)
 
 
-def _is_young(status: os.stat_result) -> bool:
+def is_young(status: os.stat_result) -> bool:
+    """Return whether a file was written less than a minute ago: its start may not have finished."""
     return 0 <= time.time() - status.st_mtime < _GRACE_PERIOD
 
 

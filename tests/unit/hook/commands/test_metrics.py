@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ from ssh_hook.errors import (
     HookError,
     LateError,
 )
-from ssh_hook.node import last_messages
+from ssh_hook.linux import syscalls
+from ssh_hook.node import last_messages, locks, places, user_child
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
@@ -37,8 +40,6 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node without daemons, whose kept messages are here too."""
     monkeypatch.setattr(metrics, "find_all_daemons", list)
-    monkeypatch.setattr(last_messages, "ROOT_PLACE", str(tmp_path))
-    (tmp_path / last_messages.DIRECTORY).mkdir()
     tmp_path.chmod(0o755)
     return tmp_path
 
@@ -47,7 +48,7 @@ def fail(place: Path, uid: int, message: str, age: int, kind: str = NO_KEYS) -> 
     """A user's start failed so many seconds ago."""
     lines = [f"time={int(time.time()) - age}", "container=x", "bundle=/b", "warning=w", "kind=no-shell"]
     text = "\n".join(["ssh_hook 1", *lines, f"error={message}", *([f"kind={kind}"] if kind else []), ""])
-    (place / last_messages.DIRECTORY / f"{uid}").write_text(text, encoding="utf-8")
+    places.write(uid, last_messages.ROOTS_NAMES[0], text.encode())
 
 
 def test_counters_go_on_and_a_failure_is_counted_once(place: Path) -> None:
@@ -149,23 +150,15 @@ def test_a_failure_that_an_earlier_version_kept_is_counted(place: Path) -> None:
     assert samples((place / "ssh_hook.prom").read_text(encoding="ascii"))["ssh_hook_failures_total", INTERNAL] == 2
 
 
-def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_written_last(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[object] = []
     monkeypatch.setattr(sweep, "Engine", Root)
-    monkeypatch.setattr(sweep, "set_name", lambda _name: None)
-    monkeypatch.setattr(sweep, "is_held_up", lambda: False)
     monkeypatch.setattr(sweep, "sweep", lambda _path: (2, 1))
-    monkeypatch.setattr(sweep, "collect_doors", lambda _uid, _level: 0)
+    monkeypatch.setattr(sweep.janitor, "clean_up", lambda: done.append("janitor") or 3)
+    monkeypatch.setattr(sweep, "collect_own", lambda _uid, _level: done.append("own") or 0)
     monkeypatch.setattr(metrics, "update", lambda *numbers: done.append(numbers))
-
-    def fail(_now: float) -> int:
-        done.append("lost jobs")
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(sweep, "remove_lost_jobs", fail)
-    with pytest.raises(OSError, match="Input"):
-        sweep.run(Namespace(metrics="/metrics"), {})
-    assert done == [("/metrics", 2, 1), "lost jobs"]
+    assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
+    assert done == ["janitor", ("/metrics", 2, 4)]
 
 
 @pytest.mark.usefixtures("held_up")
@@ -187,51 +180,27 @@ def test_a_disk_that_is_full_is_told(place: Path, monkeypatch: pytest.MonkeyPatc
     assert failed.value.kind == DISK_FULL
 
 
-def test_a_process_that_is_left_behind_is_the_only_one(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    done: list[str] = []
-    left: list[int] = []
-
-    def collect(_uid: int, _level: int) -> int:
-        done.append("doors")
-        left.append(1)
-        return 1
-
-    monkeypatch.setattr(sweep, "Engine", Root)
-    monkeypatch.setattr(sweep, "set_name", lambda _name: None)
-    monkeypatch.setattr(sweep, "sweep", lambda _path: (0, 0))
-    monkeypatch.setattr(sweep, "is_held_up", lambda: bool(left))
-    monkeypatch.setattr(sweep, "collect_doors", collect)
-    monkeypatch.setattr(metrics, "update", lambda *_numbers: done.append("metrics"))
-    monkeypatch.setattr(sweep, "remove_lost_jobs", lambda _now: 0)
-    for _again in range(2):
-        assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
-        assert "a root process of this or an earlier sweep is blocked on a user" in capfd.readouterr().err
-    assert done == ["doors"]
-
-
 def test_metrics_that_cannot_be_written_in_time_do_not_end_the_sweep(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def update(*_numbers: object) -> None:
         raise LateError(HOME_HANGS, "cannot write /metrics: no answer within 10 s")
 
-    def remove(_now: float) -> int:
-        done.append("jobs")
-        return 0
-
-    done: list[str] = []
     monkeypatch.setattr(sweep, "Engine", Root)
-    monkeypatch.setattr(sweep, "set_name", lambda _name: None)
     monkeypatch.setattr(sweep, "sweep", lambda _path: (0, 0))
-    monkeypatch.setattr(sweep, "is_held_up", lambda: False)
-    monkeypatch.setattr(sweep, "collect_doors", lambda _uid, _level: 0)
+    monkeypatch.setattr(sweep.janitor, "clean_up", lambda: 0)
     monkeypatch.setattr(metrics, "update", update)
-    monkeypatch.setattr(sweep, "remove_lost_jobs", remove)
     assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
     assert "cannot write /metrics: no answer within 10 s" in capfd.readouterr().err
-    assert done == ["jobs"]
+
+
+def test_a_process_that_is_left_behind_is_the_only_one_of_metrics(
+    place: Path, monkeypatch: pytest.MonkeyPatch, locked: Callable[[int, int], AbstractContextManager[None]]
+) -> None:
+    """Whatever else sweeps do goes on."""
+    monkeypatch.delattr(syscalls, "fork")
+    with locked(user_child.METRICS, locks.CHILD), pytest.raises(LateError, match="an earlier process is still blocked"):
+        metrics.update(str(place / "ssh_hook.prom"), 2, 0)
 
 
 class Root:

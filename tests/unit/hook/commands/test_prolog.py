@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ from ssh_hook import system_log
 from ssh_hook.commands import begun_job, epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
-from ssh_hook.node import job_doors, job_record, own_files
+from ssh_hook.node import job_place, job_record, locks, places
 
 # What slurmd gives a Prolog.
 SLURM = {
@@ -36,28 +37,30 @@ PBS = {
 LIMITS = {name: getattr(prolog, name) for name in ("_WORK", "_REPORT")}
 
 
-@pytest.fixture(name="jobs")
-def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
-    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid()})
-    monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
-    mounted = tmp_path / "mounted"  # in place of mounts: a child makes them
+@pytest.fixture(name="mounted", autouse=True)
+def fixture_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file for each user for whom a directory was mounted, as a child does."""
+    mounted = tmp_path / "mounted"
     mounted.mkdir()
-    monkeypatch.setattr(job_doors, "_make", lambda _users, uid: (mounted / str(uid)).touch())
-    monkeypatch.setattr(job_doors, "_remove", lambda _users, uid: (mounted / str(uid)).unlink(missing_ok=True))
+    monkeypatch.setattr(job_place, "make", lambda uid: (mounted / str(uid)).touch())
     monkeypatch.setattr(prolog, "require_root", lambda: None)
     monkeypatch.setattr(epilog, "require_root", lambda: None)
-    return tmp_path / "place" / "jobs"
+    return mounted
+
+
+def jobs(uid: int = 2001) -> list[str]:
+    """Names of the user's jobs that are on record."""
+    return sorted(job_record.name_in(text) for _path, text in places.entries(uid, False))
 
 
 def recorded(**variables: str) -> job_record.JobRecord:
     assert dispatch("prolog", [], {**SLURM, **variables}) == 0
-    found = job_record.read(variables.get("SLURM_JOB_ID", "1234"), is_rootless=False)
+    found = job_record.read(variables.get("SLURM_JOB_ID", "1234"), 2001, is_rootless=False)
     assert found is not None
     return found
 
 
-def test_a_job_is_recorded_and_forgotten(jobs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_is_recorded_and_forgotten(capfd: pytest.CaptureFixture[str]) -> None:
     before = int(time.time())
     found = recorded()
     assert (found.uid, found.cluster, found.leader) == (2001, "alps", 1234)
@@ -65,31 +68,29 @@ def test_a_job_is_recorded_and_forgotten(jobs: Path, capfd: pytest.CaptureFixtur
     assert before <= found.start <= time.time()
     for _again in range(2):
         assert dispatch("epilog", [], SLURM) == 0
-    assert list(jobs.iterdir()) == []
+    assert jobs() == []
     assert capfd.readouterr() == ("", "")
 
 
 def recorded_of_pbs(**variables: str) -> job_record.JobRecord:
     assert dispatch("prolog", [], {**PBS, **variables}) == 0
-    found = job_record.read(variables.get("PBS_JOBID", "1234.server"), is_rootless=False)
+    found = job_record.read(variables.get("PBS_JOBID", "1234.server"), 2001, is_rootless=False)
     assert found is not None
     return found
 
 
-def test_a_job_of_pbs_is_recorded_and_forgotten(jobs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_of_pbs_is_recorded_and_forgotten(mounted: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = int(time.time())
     found = recorded_of_pbs()
     assert (found.uid, found.cluster, found.leader) == (2001, "server", 1234)
     assert found.hosts == {"node1": 2, "node2": 2}
     assert before <= found.start <= time.time()
     assert recorded_of_pbs(PBS_JOBID="1234[7].server").leader == 1241
-    assert sorted(path.name for path in jobs.iterdir()) == ["1234.server", "1234[7].server"]
-    assert (tmp_path / "mounted" / "2001").exists()
+    assert jobs() == ["1234.server", "1234[7].server"]
+    assert (mounted / "2001").exists()
     for job in ("1234.server", "1234[7].server"):
-        assert (tmp_path / "mounted" / "2001").exists()
         assert dispatch("epilog", [], {"PBS_JOBID": job, "PBS_JOB_UID": "2001"}) == 0
-    assert list(jobs.iterdir()) == []
-    assert not (tmp_path / "mounted" / "2001").exists()
+    assert jobs() == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -109,7 +110,7 @@ def test_a_job_of_pbs_is_recorded_and_forgotten(jobs: Path, tmp_path: Path, capf
         ("node1/0*200000", "1:ncpus=200000", {"node1": 65535}),
     ],
 )
-def test_processes_of_a_job_of_pbs(jobs: Path, chunks: str, select: str, hosts: dict[str, int]) -> None:
+def test_processes_of_a_job_of_pbs(chunks: str, select: str, hosts: dict[str, int]) -> None:
     assert recorded_of_pbs(PBS_EXEC_HOST2=chunks, PBS_SCHEDSELECT=select).hosts == hosts
 
 
@@ -118,65 +119,56 @@ def test_a_job_of_pbs_that_asks_for_any_number_of_chunks_costs_no_memory() -> No
     assert begun_job._pbs_processes(wanted, 2) == [1, 1, 1]
 
 
-def test_components_of_a_heterogeneous_job_have_their_leader(jobs: Path) -> None:
+def test_components_of_a_heterogeneous_job_have_their_leader() -> None:
     assert recorded(SLURM_JOB_ID="1235", SLURM_HET_JOB_ID="1234").leader == 1234
 
 
-def test_a_version_of_slurm_with_another_name_for_the_nodes(jobs: Path) -> None:
+def test_a_version_of_slurm_with_another_name_for_the_nodes() -> None:
     found = recorded(SLURM_JOB_NODELIST="", SLURM_NODELIST="nid[001-002],login1")
     assert list(found.hosts) == ["nid001", "nid002", "login1"]
 
 
-def test_the_hosts_are_as_many_as_the_jobs_nodes(jobs: Path) -> None:
+def test_the_hosts_are_as_many_as_the_jobs_nodes() -> None:
     assert len(recorded(SLURM_JOB_NUM_NODES="3").hosts) == 3
 
 
-def test_a_user_has_a_directory_for_doors_while_she_has_jobs(jobs: Path, tmp_path: Path) -> None:
-    def users() -> list[str]:
-        return sorted(path.name for path in (tmp_path / "mounted").iterdir())
-
-    of_bob = {**SLURM, "SLURM_JOB_UID": "2002", "SLURM_JOB_ID": "3"}
-    of_root = {**SLURM, "SLURM_JOB_UID": "0", "SLURM_JOB_ID": "4"}
-    for variables in (SLURM, {**SLURM, "SLURM_JOB_ID": "2"}, of_bob, of_root):
-        assert dispatch("prolog", [], variables) == 0
-    assert users() == ["2001", "2002"]
-    assert dispatch("epilog", [], SLURM) == 0
-    assert users() == ["2001", "2002"]
-    assert dispatch("epilog", [], of_bob) == 0
-    assert users() == ["2001"]
-    assert dispatch("epilog", [], {**SLURM, "SLURM_JOB_ID": "2"}) == 0
-    assert users() == []
-
-
-def test_a_record_that_is_not_understood_may_be_of_any_user(jobs: Path, tmp_path: Path) -> None:
-    recorded()
-    (jobs / "77").write_text("of another version")
-    assert dispatch("epilog", [], SLURM) == 0
-    assert (tmp_path / "mounted" / "2001").exists()
+def test_a_user_with_a_job_has_a_directory_for_doors(mounted: Path) -> None:
+    """But root needs none."""
+    for uid in ("2001", "2002", "0"):
+        assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_UID": uid}) == 0
+        assert jobs(int(uid)) == ["1234"]
+    assert sorted(path.name for path in mounted.iterdir()) == ["2001", "2002"]
 
 
 def test_a_user_without_a_directory_for_doors_has_a_record(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_users: int, _uid: int) -> None:
+    def fail(_uid: int) -> None:
         raise HookError(SYSTEM, "cannot mount it")
 
-    monkeypatch.setattr(job_doors, "_make", fail)
+    monkeypatch.setattr(job_place, "make", fail)
     assert recorded().uid == 2001
     assert capfd.readouterr().err == "ssh_hook: error: the Prolog of job 1234: cannot mount it [system]\n"
 
 
-def test_a_record_waits_for_no_directory_for_doors(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], hang: Callable[..., None]
+def test_a_process_of_the_user_that_has_the_lock_is_an_error_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    locked: Callable[[int, int], AbstractContextManager[None]],
 ) -> None:
-    monkeypatch.setattr(job_doors, "_lock", hang)
-    assert recorded().uid == 2001
-    assert dispatch("epilog", [], SLURM) == 0
-    assert list(jobs.iterdir()) == []
-    assert capfd.readouterr().err.count("timed out after 60 s") == 2
+    """As a start of another job that Slurm has suspended. Other users' jobs go on."""
+    monkeypatch.setattr(locks, "_TIMEOUT", 0.01)
+    with locked(2001, locks.CHANGES):
+        for command in ("prolog", "epilog"):
+            assert dispatch(command, [], SLURM) == 0
+        assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_UID": "2002"}) == 0
+    assert (jobs(2001), jobs(2002)) == ([], ["1234"])
+    (line,) = capfd.readouterr().err.splitlines()  # the Epilog finds no record
+    assert line.startswith("ssh_hook: error: the Prolog of job 1234: ")
+    assert "has the lock of uid 2001" in line
 
 
-def test_gpus_of_a_prolog(jobs: Path) -> None:
+def test_gpus_of_a_prolog() -> None:
     assert set(recorded(SLURM_JOB_GPUS="0,1,2,3").hosts.values()) == {4}
 
 
@@ -203,13 +195,13 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
     ],
 )
 def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
-    jobs: Path, capfd: pytest.CaptureFixture[str], called: str, variables: dict[str, str], words: str
+    capfd: pytest.CaptureFixture[str], called: str, variables: dict[str, str], words: str
 ) -> None:
     assert dispatch("prolog", [], {**SLURM, **variables}) == 0
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"ssh_hook: error: the Prolog of {called}: ")
     assert words in line
-    assert not jobs.exists() or list(jobs.iterdir()) == []
+    assert jobs() == []
 
 
 @pytest.mark.parametrize(
@@ -229,16 +221,16 @@ def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
     ],
 )
 def test_a_failure_in_a_job_of_pbs_is_one_line(
-    jobs: Path, capfd: pytest.CaptureFixture[str], called: str, variables: dict[str, str], words: str
+    capfd: pytest.CaptureFixture[str], called: str, variables: dict[str, str], words: str
 ) -> None:
     assert dispatch("prolog", [], {**PBS, **variables}) == 0
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"ssh_hook: error: the Prolog of {called}: ")
     assert words in line
-    assert not jobs.exists() or list(jobs.iterdir()) == []
+    assert jobs() == []
 
 
-def test_the_systems_log_has_one_line(jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_systems_log_has_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what follows the end of a line would be fields of journald's."""
 
     def fail(*_arguments: object) -> NoReturn:
@@ -253,7 +245,6 @@ def test_the_systems_log_has_one_line(jobs: Path, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(("number", "field"), [("1234", "1234"), ("7[1].a", "7[1].a"), ("x", ""), ("1" * 19, "")])
 def test_the_systems_log_has_the_line(
-    jobs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -292,9 +283,7 @@ def sleep_long(*_arguments: object) -> None:
     ],
     ids=["file system", "system's log", "standard error"],
 )
-def test_nothing_holds_it_up(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, stops: Callable[[pytest.MonkeyPatch], object]
-) -> None:
+def test_nothing_holds_it_up(monkeypatch: pytest.MonkeyPatch, stops: Callable[[pytest.MonkeyPatch], object]) -> None:
     for name, limit in LIMITS.items():
         monkeypatch.setattr(prolog, name, limit)
     stops(monkeypatch)
@@ -304,7 +293,7 @@ def test_nothing_holds_it_up(
 
 
 def test_a_prolog_that_is_late_is_of_no_home(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(job_record, "write", sleep_long)
     monkeypatch.setattr(prolog, "_WORK", LIMITS["_WORK"])
@@ -313,7 +302,7 @@ def test_a_prolog_that_is_late_is_of_no_home(
     assert capfd.readouterr().err == f"ssh_hook: error: {words}\n"
 
 
-def test_a_process_that_cannot_be_started_fails_nothing(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
         raise BlockingIOError
 
@@ -323,10 +312,10 @@ def test_a_process_that_cannot_be_started_fails_nothing(jobs: Path, monkeypatch:
 
 
 def test_others_than_root_are_told_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    node: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
+    monkeypatch.undo()
     monkeypatch.setattr(os, "geteuid", lambda: 2001)
     assert dispatch("epilog", [], SLURM) == 0
     assert "only root can write job records" in capfd.readouterr().err
-    assert not (tmp_path / "place").exists()
+    assert not (node / "entries").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posix
 import socket
 import stat
 from pathlib import Path
@@ -14,34 +13,28 @@ from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.identity import IdMap
 from ssh_hook.linux.process import MAX_ID, MAX_PID, pid_namespace
-from ssh_hook.node import door
+from ssh_hook.node import door, own_places, places
 from ssh_hook.node.door import Door
 
 PID, START = 4711, 88231
 NAMESPACE = pid_namespace()
 
 
-def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[tuple[str, int]] = []
-
-    def chown(path: str, uid: int, _gid: int, *, follow_symlinks: bool) -> None:
-        assert not follow_symlinks
-        with socket.socket(socket.AF_UNIX) as early, pytest.raises(ConnectionRefusedError):
-            early.connect(path)  # it does not listen before it is the user's
-        given.append((path, uid))
-
-    monkeypatch.setattr(posix, "chown", chown)
+@pytest.mark.parametrize(("is_roots", "mode"), [(True, "srw-rw----"), (False, "srw-------")])
+def test_a_door_is_its_users_alone_and_serves(node: Path, tmp_path: Path, is_roots: bool, mode: str) -> None:
+    """Root's needs no owner: in its directory only the user can look it up."""
+    place = f"{node}/entries/1000" if is_roots else f"{tmp_path}/ocihooks-ssh/doors"
     mask = os.umask(0)
     try:
-        made = Door([str(tmp_path)], 1000, owner=1000)
+        made = Door([place], 1000, 0o660 if is_roots else 0o600)
         server = socket.socket(fileno=os.dup(made.descriptors()[0]))
         made.open(PID, START)
         assert os.umask(0) == 0
     finally:
         os.umask(mask)
-    path = tmp_path / f"{PID}-{START}-{NAMESPACE}"
-    assert given == [(str(path), 1000)]
-    assert stat.filemode(path.stat().st_mode) == "srw-------"
+    path = Path(place) / f"{PID}-{START}-{NAMESPACE}"
+    assert stat.filemode(path.stat().st_mode) == mode
+    assert path.stat().st_uid == os.geteuid()
     assert made.arguments() == ["-O", f"{made.descriptors()[0]},1000"]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made.descriptors()[0])  # the caller's, who may stay
@@ -49,40 +42,50 @@ def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pyte
         client.connect(str(path))
         server.accept()[0].close()
     made.remove()
-    assert list(tmp_path.iterdir()) == []
+    assert path.exists() == is_roots  # a sweep removes it
+    if is_roots:
+        assert path.parent == node / "entries/1000"
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o710
 
 
-def test_what_a_start_asks_of_the_kernel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system_calls: list[str]
-) -> None:
-    monkeypatch.setattr(door, "places", lambda _uid: [str(tmp_path)])
-    monkeypatch.setattr(posix, "chown", lambda *_arguments, **_options: system_calls.append("chown"))
+def test_what_a_start_asks_of_the_kernel(monkeypatch: pytest.MonkeyPatch, system_calls: list[str]) -> None:
+    places.write(1000, "error", b"")  # the directory is there
+    system_calls.clear()
     made = door.make_door(0, 1000, None, in_user_namespace=False, in_job=False)
     assert system_calls == ["stat", "socket"]  # before the fork
     system_calls.clear()
     made.open(PID, START)
     made.arguments()
-    assert system_calls == ["umask", "bind", "umask", "chown", "listen", "close"]
+    assert system_calls == ["listdir", "umask", "bind", "umask", "listen", "close"]
+
+
+def test_a_user_who_holds_them_has_a_bounded_number(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_MOST", 6)
+    os.close(places.open_directory(1000))
+    for number in range(5):
+        (node / "entries/1000" / f"1-{number}-{NAMESPACE}").touch()
+    door.make_door(0, 1000, None, in_user_namespace=False, in_job=False).open(PID, START)
+    made = door.make_door(0, 1000, None, in_user_namespace=False, in_job=False)
+    with pytest.raises(HookError, match=r"make one in .*/1000: there are 6 names, until a sweep removes doors of"):
+        made.open(PID, START + 1)
+    os.close(made.descriptors()[0])
+    assert len(list((node / "entries/1000").iterdir())) == 6
 
 
 @pytest.fixture(name="users")
 def fixture_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(door, "JOBS_PLACE", str(tmp_path / "users"))
+    for module in (door, own_places):
+        monkeypatch.setattr(module, "JOBS_PLACE", str(tmp_path / "users"))
     return tmp_path / "users"
 
 
 def test_the_first_directory_that_there_is(tmp_path: Path, users: Path) -> None:
     preferred, last = users / "1000", tmp_path / "ocihooks-ssh" / "doors"
-    last.parent.mkdir(mode=0o700)  # by what ran with a umask
-    mask = os.umask(0o077)
-    try:
-        Door([str(preferred), str(last)], 1000, owner=0).open(PID, START)
-    finally:
-        os.umask(mask)
+    last.parent.mkdir(mode=0o700)
+    Door([str(preferred), str(last)], 1000, 0o600).open(PID, START)
     assert [path.name for path in last.iterdir()] == [f"{PID}-{START}-{NAMESPACE}"]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (last, last.parent)} == {0o711}
     preferred.mkdir(parents=True)
-    Door([str(preferred), str(last)], 1000, owner=0).open(PID, START + 1)
+    Door([str(preferred), str(last)], 1000, 0o600).open(PID, START + 1)
     assert [path.name for path in preferred.iterdir()] == [f"{PID}-{START + 1}-{NAMESPACE}"]
 
 
@@ -103,7 +106,7 @@ def test_a_full_directory_of_a_job_is_collected(
         bind(descriptor, address)
 
     monkeypatch.setattr(syscalls, "bind", bind_in_few)
-    Door([str(of_job), str(last)], 1000, owner=0).open(PID, START)
+    Door([str(of_job), str(last)], 1000, 0o600).open(PID, START)
     (found,) = (last if is_full else of_job).iterdir()
     assert found.name == f"{PID}-{START}-{NAMESPACE}"
 
@@ -113,13 +116,13 @@ def test_a_door_outside_of_jobs_does_not_go_with_a_job(
     tmp_path: Path, users: Path, monkeypatch: pytest.MonkeyPatch, in_job: bool, is_logged_in: bool, place: int
 ) -> None:
     """But for a user who has no other directory."""
-    monkeypatch.setattr(door, "state_directory", lambda uid: str(tmp_path / str(uid) / "ssh"))
+    monkeypatch.setattr(own_places, "state_directory", lambda uid: str(tmp_path / str(uid) / "ssh"))
     (users / "1000").mkdir(parents=True)
     if is_logged_in:
         (tmp_path / "1000").mkdir()
     made = door.make_door(1000, os.geteuid(), None, in_user_namespace=False, in_job=in_job)
     made.open(PID, START)
-    assert made.path == f"{door.places(1000)[place]}/{PID}-{START}-{NAMESPACE}"
+    assert made.path == f"{own_places.for_doors(1000)[place]}/{PID}-{START}-{NAMESPACE}"
 
 
 def test_without_a_socket_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +136,7 @@ def test_without_a_socket_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_a_directory_there_is_none(tmp_path: Path, users: Path) -> None:
     place = tmp_path / "1000" / "ssh" / "doors"  # a socket's path is short
-    made = Door([str(users / "1000"), str(place)], 1000, owner=0)
+    made = Door([str(users / "1000"), str(place)], 1000, 0o600)
     reason = f"cannot make one in {users / '1000'}: No such file or directory, or in {place}: No such file or directory"
     with pytest.raises(HookError, match=reason):
         made.open(PID, START)
@@ -144,12 +147,12 @@ def test_without_a_directory_there_is_none(tmp_path: Path, users: Path) -> None:
 
 def test_names_fit_into_the_address_of_a_socket() -> None:
     name = door.name_of(MAX_PID, 2**64 - 1, 2**32 - 1)
-    assert all(len(f"{place}/{name}") < 108 for place in (*door.places(0), *door.places(MAX_ID)))
+    longest = (f"/run/ocihooks-ssh/entries/{MAX_ID}", *own_places.for_doors(MAX_ID))
+    assert all(len(f"{place}/{name}") < 108 for place in longest)
 
 
 def test_where_a_users_doors_are() -> None:
-    assert door.places(0) == ["/run/ocihooks-ssh/doors"]
-    assert door.places(1000) == ["/run/ocihooks-ssh/users/1000", "/run/user/1000/ocihooks-ssh/doors"]
+    assert own_places.for_doors(1000) == ["/run/ocihooks-ssh/users/1000", "/run/user/1000/ocihooks-ssh/doors"]
 
 
 KEEP_ID = "0 1 1000\n1000 0 1\n1001 1001 64536\n"  # as a rootless engine sees it, whose root is the user 1000

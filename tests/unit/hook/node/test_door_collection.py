@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import MAX_PID, Process, pid_namespace
-from ssh_hook.node import door, door_collection
+from ssh_hook.node import door, door_collection, places, record
 
 START = 88231
 NAMESPACE = pid_namespace()
@@ -29,12 +30,12 @@ def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Pr
         door.name_of(MAX_PID, START, NAMESPACE),
         f"{2**70}-1-{NAMESPACE}",
         f"²-1-{NAMESPACE}",
-        *("a", "1-", "1-2-", "1-2"),
+        *("1-", "1-2-", "1-2"),
     ]
-    for name in (alive, *left):
+    for name in (alive, "daemons", *left):
         (tmp_path / name).touch()
     assert door_collection.collect(str(tmp_path)) == len(left)
-    assert [path.name for path in tmp_path.iterdir()] == [alive]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive, "daemons"])
     assert door_collection.collect(str(tmp_path / "missing")) == 0
 
 
@@ -58,6 +59,29 @@ def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
         (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
         assert door_collection.collect(str(tmp_path)) == 1
         assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1-{NAMESPACE}"]
+
+
+@pytest.fixture(name="doors")
+def fixture_doors(node: Path, own: Process) -> Path:
+    """Root's doors for a user: the first one is that of an entry, the second one is young, and two are left."""
+    directory = node / "entries/2001"
+    path = str(directory / "1-1-1")
+    known = record.record_of((own.pid, 1, 2, 3), NAMESPACE, own, Identity(1, 1), "", "", path, {"owner": "2001"})
+    places.add(2001, known.data())
+    places.write(2001, "error", b"x\n")
+    for name in ("1-1-1", "2-2-2", f"{own.pid}-{own.start_time()}-{NAMESPACE}", "4-4-4"):
+        (directory / name).touch()
+        os.utime(directory / name, (0, 0))
+    os.utime(directory / "2-2-2")
+    return directory
+
+
+def test_a_door_of_roots_that_no_entry_names_is_left(doors: Path) -> None:
+    """Whether its daemon lives, /proc does not tell where the engine has a pid namespace of its own."""
+    left = {Path(path).name for path in door_collection.left_by_root(2001)}
+    assert left == {path.name for path in doors.iterdir()} - {"0", "error", "1-1-1", "2-2-2"}
+    assert len(left) == 2
+    assert door_collection.left_by_root(2002) == []
 
 
 def test_what_cannot_be_removed_is_not_counted(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import pytest
 from patience import within
 from ssh_hook.commands.connect import choose
+from ssh_hook.errors import HookError
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
-from ssh_hook.node import door_removal, entries, entry_reader, inventory, own_files, record
+from ssh_hook.node import access, entries, entry_reader, inventory, own_places, places, record
 from ssh_hook.node.record import Record
 from ssh_hook.oci.settings import NO_PORT
 
@@ -37,16 +38,10 @@ def fixture_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNam
     """A user of a node on which only this test keeps entries."""
     caller = SimpleNamespace(host_uid=UID, is_rootless=False)
     monkeypatch.setattr(inventory, "Engine", lambda: caller)
-    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid()})
-    monkeypatch.setattr(own_files, "let_search", lambda directory, _uid: os.fchmod(directory, 0o710))
-    for module in (entries, entry_reader):
-        monkeypatch.setattr(module, "ROOT_PLACE", str(tmp_path / "entries"))
-    monkeypatch.setattr(door_removal, "REMOVED", str(tmp_path / "removed"))
-    monkeypatch.setattr(record, "_ROOTS", str(tmp_path / "entries/"))
     monkeypatch.setattr(entries, "ROOT_COPIES", str(tmp_path / "lib/copies"))
-    monkeypatch.setattr(entries, "state_directory", lambda uid: str(tmp_path / f"state-{uid}"))
-    monkeypatch.setattr(entries, "temporary_directory", lambda uid: str(tmp_path / f"tmp-{uid}"))
-    monkeypatch.setattr(entries, "JOBS_PLACE", str(tmp_path / "jobs"))
+    monkeypatch.setattr(own_places, "state_directory", lambda uid: str(tmp_path / f"state-{uid}"))
+    monkeypatch.setattr(own_places, "temporary_directory", lambda uid: str(tmp_path / f"tmp-{uid}"))
+    monkeypatch.setattr(own_places, "JOBS_PLACE", str(tmp_path / "jobs"))
     monkeypatch.setattr(inventory, "JOBS_PLACE", str(tmp_path / "jobs"))
     return caller
 
@@ -90,53 +85,72 @@ def test_a_rootful_container(init: Process, tmp_path: Path) -> None:
         assert choose([daemon], job, None) is daemon
     record.remove_kept(known)
     assert inventory.find_daemons() == []
-    assert [path.name for path in (tmp_path / "removed").iterdir()] == [f"entry-{known.name()}"]
 
 
-def test_it_is_root_alone_who_writes_and_the_user_who_searches(init: Process, tmp_path: Path) -> None:
+def test_it_is_root_alone_who_writes_and_the_user_who_searches(init: Process, node: Path) -> None:
     known = kept(entry(init))
-    directory = tmp_path / "entries" / str(UID)
+    directory = node / "entries" / str(UID)
     assert known.texts["entry"] == str(directory / "0")
-    assert stat.S_IMODE((tmp_path / "entries").stat().st_mode) == 0o711
+    assert stat.S_IMODE((node / "entries").stat().st_mode) == 0o711
     assert stat.S_IMODE(directory.stat().st_mode) == 0o710
-    assert {path.name for path in directory.iterdir()} == {"0", "numbers"}
+    assert {path.name for path in directory.iterdir()} == {"0"}
     assert Path(known.texts["copy"]).read_bytes() == known.data()
     assert stat.S_IMODE(Path(known.texts["copy"]).parent.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("owner", ["0", ""])
-def test_root_needs_no_entry_for_itself(init: Process, tmp_path: Path, owner: str) -> None:
-    known = kept(entry(init, owner=owner))
-    assert known.texts["entry"] == ""
-    assert not (tmp_path / "entries").exists()
+@pytest.mark.parametrize(("owner", "name"), [("0", "/0/0"), ("", "")])
+def test_a_container_of_root_has_an_entry_too(init: Process, owner: str, name: str) -> None:
+    """A sweep removes doors that no entry names."""
+    assert kept(entry(init, owner=owner)).texts["entry"].endswith(name)
 
 
-def test_numbers_are_used_again_and_tell_how_far_to_look(init: Process, tmp_path: Path) -> None:
-    first, second, third = (kept(entry(init)) for _number in range(3))
-    numbers = tmp_path / "entries" / str(UID) / "numbers"
-    assert numbers.stat().st_size == 3
-    Path(second.texts["entry"]).unlink()
-    assert len(list(entry_reader.of_root(UID, is_rootless=False))) == 2
-    assert kept(entry(init)).texts["entry"] == second.texts["entry"]
+def of_root() -> list[str]:
+    """Paths of the entries that root keeps for the user."""
+    return [path for path, _text in places.entries(UID, False)]
+
+
+def test_numbers_are_used_again_and_have_no_gap(init: Process) -> None:
+    """So a user who may not list them knows how far to look, and nothing that the user could hold is ever removed."""
+    known = [kept(entry(init)) for _number in range(3)]
+    known[1].numbers["start_time"] += 1
+    record.remove_kept(known[1])
+    assert len(of_root()) == 3  # it is another daemon's by now
+    known[1].numbers["start_time"] -= 1
+    record.remove_kept(known[1])
+    assert [Path(path).name for path in of_root()] == ["0", "2"]
+    assert Path(known[1].texts["entry"]).read_bytes()[:1] == b"\0"
+    assert kept(entry(init)).texts["entry"] == known[1].texts["entry"]
     assert kept(entry(init)).texts["entry"].endswith("/3")
-    assert {first.texts["entry"][-1], third.texts["entry"][-1]} == {"0", "2"}
 
 
-def test_two_starts_at_once(init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both take the lowest number that was free; one gets the next."""
-    kept(entry(init))
-    monkeypatch.setattr(entries.os, "listdir", lambda _directory: [])
-    assert kept(entry(init)).texts["entry"].endswith("/1")
-    assert len(list(entry_reader.of_root(UID, is_rootless=False))) == 2
+def test_two_starts_at_once(init: Process) -> None:
+    children = []
+    for _number in range(8):
+        child = os.fork()
+        if child == 0:
+            entries.keep(entry(init), 0, False)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    assert [Path(path).name for path in of_root()] == [str(number) for number in range(8)]
 
 
-def test_one_user_has_a_bounded_number(
-    init: Process, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for module in (entries, entry_reader):
-        monkeypatch.setattr(module, "MAX_NUMBERS", 2)
+def test_one_user_has_a_bounded_number(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MAX_NUMBERS", 2)
     found = [kept(entry(init)).texts["entry"] for _number in range(3)]
     assert [path[-1:] for path in found] == ["0", "1", ""]
+
+
+def test_a_node_has_a_bounded_number_of_users_who_are_none(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The uid of a container whose start fails may be any. No user is without an entry for that."""
+    monkeypatch.setattr(places, "_MAX_STRANGERS", 2)
+    for uid in (1, 2, 1):
+        places.write(uid, "error", b"x\n")
+    with pytest.raises(OSError, match="root keeps something for 2 users"):
+        places.write(3, "error", b"x\n")
+    assert kept(entry(init, owner="3")).texts["entry"].endswith("/3/0")
+    places.write(3, "error", b"x\n")
 
 
 def test_an_unfinished_entry_is_not_believed(init: Process, tmp_path: Path) -> None:
@@ -159,8 +173,9 @@ def test_an_entry_of_an_earlier_version_is_none(init: Process) -> None:
 def test_what_is_not_roots_is_not_believed(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(entry(init))
     only()
-    monkeypatch.setattr(own_files, "_roots", lambda _is_rootless: {os.geteuid() + 1})
-    assert inventory.find_daemons() == []
+    monkeypatch.setattr(access, "_roots", lambda _is_rootless: {os.geteuid() + 1})
+    with pytest.raises(HookError, match="is writable by users other than root"):
+        inventory.find_daemons()
 
 
 @pytest.mark.parametrize(
@@ -214,14 +229,14 @@ def test_a_full_directory_is_emptied_of_what_nobody_needs(
     """As in a job of many steps under enroot: each has left an entry and a door."""
     place = tmp_path / "jobs" / str(UID)
     place.mkdir(mode=0o700, parents=True)
-    create = entries.create_file
+    create = own_places.create_file
 
     def full(name: str, data: bytes, mode: int, directory: int) -> int:
         if len(os.listdir(directory)) >= 8:
             raise OSError(28, "No space left on device")
         return create(name, data, mode, directory)
 
-    monkeypatch.setattr(entries, "create_file", full)
+    monkeypatch.setattr(own_places, "create_file", full)
     for number in range(40):
         door = place / f"door-{number}"
         door.touch()
@@ -240,22 +255,22 @@ def test_what_another_user_has_mounted_in_tmp_is_not_asked(tmp_path: Path, monke
     place = tmp_path / "tmp"
     (place / "mine/daemons").mkdir(mode=0o700, parents=True)
     (place / "mine").chmod(0o700)
-    os.close(entries.open_own(f"{place}/mine/daemons"))
-    monkeypatch.setattr(entries, "mount_id", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
-    os.close(entries.open_own(f"{place}/mine/daemons"))  # as a mount of root's in a directory that is root's
+    os.close(own_places.open_own(f"{place}/mine/daemons"))
+    monkeypatch.setattr(own_places, "mount_id", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    os.close(own_places.open_own(f"{place}/mine/daemons"))  # as a mount of root's in a directory that is root's
     place.chmod(0o1777)
     asked = []
-    monkeypatch.setattr(entries, "is_own", lambda *_status: asked.append("stat"))
-    opened = entries.os.open
+    monkeypatch.setattr(own_places, "is_own", lambda *_status: asked.append("stat"))
+    opened = own_places.os.open
 
     def open_(path: str, flags: int, **more: int) -> int:
         if not flags & os.O_PATH:
             asked.append(path)
         return opened(path, flags, **more)
 
-    monkeypatch.setattr(entries.os, "open", open_)
+    monkeypatch.setattr(own_places.os, "open", open_)
     with pytest.raises(PermissionError):
-        entries.open_own(f"{place}/mine/daemons", create=True)
+        own_places.open_own(f"{place}/mine/daemons", create=True)
     assert not asked
 
 
@@ -265,27 +280,29 @@ def test_an_own_directory_is_no_link(tmp_path: Path, name: str) -> None:
     (tmp_path / name).rename(tmp_path / "other")
     (tmp_path / name).symlink_to(tmp_path / "other")
     with pytest.raises(NotADirectoryError):
-        entries.open_own(f"{tmp_path}/mine/daemons", create=True)
+        own_places.open_own(f"{tmp_path}/mine/daemons", create=True)
 
 
-def test_a_number_that_cannot_be_written_is_moved_away(
-    init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_number_that_cannot_be_written_is_free(
+    init: Process, tmp_path: Path, node: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its user may have mounted FUSE on it by then: who unlinks it waits for that."""
-    create = entries.create_file
 
-    def full(name: str, data: bytes, mode: int = 0o600, directory: int | None = None) -> int:
+    def full(file: int, data: bytes) -> None:
+        os.write(file, data[:1])
+        raise OSError(28, "No space left on device")
+
+    def not_here(name: str, data: bytes, mode: int, directory: int) -> int:
         os.close(create(name, data[:1], mode, directory))
         raise OSError(28, "No space left on device")
 
-    unlinked: list[str] = []
-    monkeypatch.setattr(entries, "create_file", full)
-    monkeypatch.setattr(entries.os, "unlink", lambda path, **_more: unlinked.append(path))
-    known = kept(entry(init))
-    assert known.texts["entry"] == ""
-    assert unlinked == [known.texts["copy"]]  # below /var/lib
-    assert [path.name for path in (tmp_path / "entries" / str(UID)).iterdir()] == ["numbers"]
-    assert [path.name for path in (tmp_path / "removed").iterdir()] == [f"entry-{known.name()}"]
+    create = own_places.create_file
+    monkeypatch.setattr(places, "write_all", full)
+    monkeypatch.setattr(own_places, "create_file", not_here)
+    assert kept(entry(init)).texts["entry"] == ""
+    (left,) = (node / "entries" / str(UID)).iterdir()
+    assert (left.name, left.read_bytes()[:1]) == ("0", b"\0")
+    assert list((tmp_path / "lib/copies").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -341,8 +358,8 @@ def test_a_daemon_of_another_pid_namespace_is_found_by_its_pids(init: Process, m
     known.texts["attached"] = "6"
     kept(known)
     assert only().attached == 0
-    known.numbers.update(pid=os.getpid(), pid_namespace=pid_namespace())
     record.remove_kept(known)
+    known.numbers.update(pid=os.getpid(), pid_namespace=pid_namespace())
     kept(known)
     assert only().attached == 6
 
@@ -386,7 +403,7 @@ def test_root_sees_all_and_has_no_way_by_the_door_of_another(
     """What a user's own engine has said counts only for that user."""
     caller.host_uid = 0
     texts = [entry(init, "/door", owner=owner, name=owner).data() for owner in ("0", "1001")]
-    monkeypatch.setattr(inventory, "_names", lambda directory: ["1001", "x", "0"] if directory == "/run/user" else [])
+    monkeypatch.setattr(inventory, "names_in", lambda directory: ["1001", "x", "0"] if directory == "/run/user" else [])
     asked = []
 
     def answer(_work: object, _what: str, user: Identity, timeout: float, limit: int) -> bytes:
@@ -400,9 +417,9 @@ def test_root_sees_all_and_has_no_way_by_the_door_of_another(
     assert (daemon.name, daemon.door) == ("1001", "")
     assert asked == [(1001, 65534, True, 1 << 20)]
     assert inventory.find_daemons() == []
-    monkeypatch.setattr(inventory, "_users_of_left_readers", lambda: {1001})
+    monkeypatch.setattr(inventory.user_child, "users_of_left", lambda: {1001})
     assert inventory.find_all_daemons() == []
-    monkeypatch.setattr(inventory, "_users_of_left_readers", set)
+    monkeypatch.setattr(inventory.user_child, "users_of_left", set)
     kept(entry(init, "/door"))
     assert [each.name for each in inventory.find_all_daemons()] == ["it"]  # the user's is of the same process
 
@@ -412,7 +429,7 @@ def test_an_entry_of_a_user_for_a_process_of_another_does_not_count(
 ) -> None:
     """This process is not of uid 1001, nor in a user namespace that this user has made."""
     caller.host_uid = 0
-    monkeypatch.setattr(inventory, "_names", lambda directory: ["1001"] if directory == "/run/user" else [])
+    monkeypatch.setattr(inventory, "names_in", lambda directory: ["1001"] if directory == "/run/user" else [])
     monkeypatch.setattr(inventory, "_of_user", lambda _uid, _timeout: [entry(init, owner="1001")])
     assert inventory.find_all_daemons() == []
     assert inventory._is_process_of(os.geteuid(), os.getpid())

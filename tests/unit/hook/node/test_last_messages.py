@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import posix
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +17,8 @@ from ssh_hook.node import last_messages
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place of the calling user's files, and root's too."""
-    monkeypatch.setattr(last_messages, "ROOT_PLACE", str(tmp_path / "place"))
+    """The place of the calling user's files, who is not root."""
+    monkeypatch.setattr(last_messages, "Engine", lambda: SimpleNamespace(host_uid=7, is_rootless=True))
     places = [str(tmp_path / "none/at/all"), str(tmp_path / "place")]
     monkeypatch.setattr(last_messages, "user_directories", lambda uid: places)
     monkeypatch.setattr(last_messages, "_user_of", lambda bundle: 0)
@@ -70,6 +72,23 @@ def test_names_cannot_add_lines(place: Path) -> None:
     assert found is not None
     assert found.messages == [("error", SYSTEM, "z")]
     assert found.bundle == "/b\\nerror=y"
+
+
+def test_roots_files_are_overwritten_and_read_by_their_user(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replacing them would wait for a user who has mounted FUSE on them."""
+    monkeypatch.setattr(last_messages, "_user_of", lambda _bundle: 2001)
+    monkeypatch.delattr(posix, "rename")
+    monkeypatch.delattr(posix, "unlink")
+    for text in ("a longer text", "a text"):
+        last_messages.write("id", "/bundle", "", [(ERROR, SYSTEM, text)])
+    last_messages.write("id", "/bundle", "", [(WARNING, NO_SHELL, "x")])
+    error, warning = map(Path, last_messages.roots_paths(2001))
+    assert sorted((node / "entries/2001").iterdir()) == [error, warning]
+    assert last_messages.paths(2001)[:2] == [str(error), str(warning)]
+    found = last_messages.read(str(error))
+    assert found is not None and found.messages == [("error", SYSTEM, "a text")]
+    error.write_bytes(b"\0" + error.read_bytes()[1:])
+    assert last_messages.read(str(error)) is None  # being written
 
 
 def test_a_place_that_others_can_write_to_is_not_used(place: Path) -> None:

@@ -117,7 +117,8 @@ def test_component_of_a_heterogeneous_job(process: int, monkeypatch: pytest.Monk
     found = described(process, cgroup="job_1236/step_0", record=record)
     assert (found["leader"], found["cluster"]) == ("1234", "alps")
 
-    def read(number: str, _is_rootless: bool) -> JobRecord | None:
+    def read(number: str, uid: int, _is_rootless: bool) -> JobRecord | None:
+        assert uid == OWNER
         if number == "1300":
             raise HookError(SYSTEM, "damaged")
         return record if number == "1236" else None

@@ -30,7 +30,12 @@ def annotations(*hosts: tuple[str, int], port: int | None = None) -> Any:
 def fixture_known(monkeypatch: pytest.MonkeyPatch) -> dict[str, JobRecord]:
     """The records of jobs by their numbers."""
     known = {"1234": RECORD}
-    monkeypatch.setattr(job_record, "read", lambda number, _is_rootless: known.get(number))
+
+    def read(number: str, uid: int, _is_rootless: bool) -> JobRecord | None:
+        return known.get(number) if uid == RECORD.uid else None
+
+    monkeypatch.setattr(job_record, "read", read)
+    monkeypatch.setattr(job_record, "is_anothers", lambda number, uid: number in known and uid != RECORD.uid)
     return known
 
 
@@ -61,6 +66,8 @@ def test_without_a_record_the_number_alone_is_known(known: dict[str, JobRecord])
 def test_a_job_of_another_user_is_none(known: dict[str, JobRecord]) -> None:
     found = find_job(cgroups(), 2002, False, annotations())
     assert (found.name, found.step, found.leader, found.hosts) == ("", 0, 0, [])
+    found = find_job(cgroups(), 2002, True, annotations())  # who may not read root's
+    assert (found.name, found.hosts) == ("1234", [])
 
 
 def test_outside_of_jobs_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +79,7 @@ def test_outside_of_jobs_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_record_that_is_not_roots_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[int, str, str]] = []
 
-    def refuse(_number: str, _is_rootless: bool) -> None:
+    def refuse(_number: str, _uid: int, _is_rootless: bool) -> None:
         raise HookError(NOT_TRUSTED, "it is not root's")
 
     monkeypatch.setattr(job_record, "read", refuse)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from ssh_hook.errors import DAEMON_FAILED, HookError
-from ssh_hook.linux import syscalls
+from ssh_hook.linux import disposable_process, syscalls
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
-from ssh_hook.node import door_removal, entry_reader, record
+from ssh_hook.node import locks, record, user_child
 from ssh_hook.node.record import Record
-from ssh_hook.stop import rules
+from ssh_hook.stop import janitor, rules
 from ssh_hook.stop import sweep as module
 
 TEMPLATES = Path(__file__).resolve().parents[4] / "roles/ssh_hook/templates"
@@ -81,20 +83,6 @@ def test_an_earlier_sweep_ends_no_such_container_either(copies: Path) -> None:
     assert kept.texts == known.texts
 
 
-def test_half_an_entry_for_a_user_is_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, removed = tmp_path / "entries", tmp_path / "removed"
-    (place / "1000").mkdir(parents=True)
-    monkeypatch.setattr(entry_reader, "ROOT_PLACE", str(place))
-    monkeypatch.setattr(door_removal, "REMOVED", str(removed))
-    for name in ("numbers", "0", "1"):
-        (place / "1000" / name).touch(mode=0o600)
-    for name in ("numbers", "0"):
-        os.utime(place / "1000" / name, (0, 0))
-    module.sweep_entries_of_users()
-    assert {path.name for path in (place / "1000").iterdir()} == {"numbers", "1"}
-    assert len(list(removed.iterdir())) == 1
-
-
 @pytest.mark.parametrize("kind", ["writable", "link", "file"])
 def test_another_users_name_in_tmp_is_no_failure(tmp_path: Path, kind: str) -> None:
     """Any user can take it before."""
@@ -125,48 +113,29 @@ def test_what_is_not_swept_in_time_waits(
         now[0] += 100
 
     monkeypatch.setattr(module, "end_recorded", end)
-    monkeypatch.setattr(module.disposable_process, "run", lambda *_arguments: b"")
+    monkeypatch.setattr(module.user_child, "run", lambda *_arguments: b"")
     assert module.sweep(str(copies)) == (2, 1)
     assert len(list(copies.iterdir())) == 3
     assert f"{copies}: not finished within 180 s: the rest waits for the next sweep" in capfd.readouterr().err
 
 
-def test_what_roots_processes_do_waits_for_one_that_is_left(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for one of this sweep, and though no record has its user's uid. Daemons end."""
-    ended, removed = [], []
-    left: set[int] = {7}
-
-    def remove(*_arguments: object) -> bytes:
-        removed.append(1)
-        left.add(0)
-        return b""
-
-    monkeypatch.setattr(module.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(module, "is_own", lambda *_arguments: True)
-    monkeypatch.setattr(module, "users_of_left_processes", lambda: left)
-    monkeypatch.setattr(module, "end_recorded", ended.append)
-    monkeypatch.setattr(module.disposable_process, "run", remove)
-    assert module.sweep(str(copies)) == (1, 0)
-    assert (len(ended), len(removed)) == (5, 1)
-    assert len(list(copies.iterdir())) == 4
-
-
-@pytest.mark.parametrize(("looks", "is_held_up"), [([{0}] * 9, True), ([{0}, {7}], False), ([set()], False)])
-def test_a_process_that_is_left_is_there_for_more_than_a_moment(
-    monkeypatch: pytest.MonkeyPatch, looks: list[set[int]], is_held_up: bool
+def test_a_record_whose_user_has_left_a_process_waits(
+    copies: Path, monkeypatch: pytest.MonkeyPatch, locked: Callable[[int, int], AbstractContextManager[None]]
 ) -> None:
-    found = iter(looks)
-    monkeypatch.setattr(module, "users_of_left_processes", lambda: next(found))
-    monkeypatch.setattr(module.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(module, "_BETWEEN_LOOKS", 0)
-    assert module.is_held_up() == is_held_up
+    """Otherwise each sweep would leave one more. Daemons end, and other users' records go."""
+    ended: list[int] = []
+    monkeypatch.setattr(module, "end_recorded", lambda known: ended.append(known.numbers["uid"]))
+    with locked(1, locks.CHILD):
+        assert module.sweep(str(copies)) == (3, 1)
+    assert sorted(ended) == [1, 2, 2, 2]
+    assert len(list(copies.iterdir())) == 2
 
 
-@pytest.mark.parametrize(("name", "is_left"), [(module.NAME, True), (b"ssh_hook", False)])
+@pytest.mark.parametrize(("name", "is_left"), [(user_child.NAME, True), (b"ssh_hook", False)])
 def test_a_process_that_is_left_is_known_by_its_name(
     monkeypatch: pytest.MonkeyPatch, name: bytes, is_left: bool
 ) -> None:
-    """The provisioner of a start, which may wait in the same cgroup, is none of a sweep's."""
+    """The provisioner of a start, which may wait too, is none of these."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -176,7 +145,7 @@ def test_a_process_that_is_left_is_known_by_its_name(
     try:
         os.read(reader, 1)
         monkeypatch.setattr(Process, "hangs", lambda process: process.pid == child)
-        assert module.users_of_left_processes() == ({os.getuid()} if is_left else set())
+        assert user_child.users_of_left() == ({os.getuid()} if is_left else set())
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
@@ -184,12 +153,11 @@ def test_a_process_that_is_left_is_known_by_its_name(
         os.close(writer)
 
 
-def test_a_sweep_leaves_doors_to_be_collected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one process for all: one for each record's door could be left behind for each."""
+def test_a_sweep_leaves_doors_to_the_janitor(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = {"uid": 1, "gid": 1, "pid": 1}
-    known = Record(numbers, {"pidfile_host": "", "door": "/run/ocihooks-ssh/doors/1-2-3"})
+    known = Record(numbers, {"pidfile_host": "", "door": "/run/ocihooks-ssh/entries/1/1-2-3"})
     monkeypatch.setattr(known, "process", lambda: None)
-    monkeypatch.setattr(module.disposable_process, "run", None)
+    monkeypatch.delattr(disposable_process, "run")
     rules.end_recorded(known)
 
 
@@ -199,4 +167,4 @@ def test_that_is_before_systemd_ends_it(unit: str) -> None:
     text = (TEMPLATES / f"{unit}.j2").read_text(encoding="utf-8")
     found = re.search(r"^TimeoutStartSec=(\d+)min$", text, re.MULTILINE)
     assert found is not None
-    assert 60 * int(found[1]) >= module._TIMEOUT + 3 * module.disposable_process.TIMEOUT + LIMIT + 60
+    assert 60 * int(found[1]) >= module._TIMEOUT + janitor._TIMEOUT + 3 * disposable_process.TIMEOUT + LIMIT + 30

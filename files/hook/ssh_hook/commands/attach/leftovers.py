@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.process import Process
-from ...node.door_collection import collect_doors
 from ...node.engine import Engine
+from ...node.entry_reader import collect_own
 from ...node.inventory import Daemon, find_daemons
 from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left
@@ -54,7 +54,7 @@ def end(pid: int) -> list[str]:
         raise HookError(ATTACH_REFUSED, f"you have attached no SSH daemon to process {pid}")
     for daemon in daemons:
         _kill(daemon)
-    collect_doors(Engine().host_uid)  # normally the supervisor removes them
+    collect_own(Engine().host_uid)  # normally the supervisor removes them
     return unmount_left(target)
 
 

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What earlier versions have left in /run/ocihooks-ssh: doors, messages, and records of jobs, which stay until a boot.
+
+Any user can look up these names, so root removes them in a process that can be left behind (stop/janitor.py).
+"""
+
+from __future__ import annotations
+
+from ..linux.fast_stdlib import closing, exists, fsdecode, os, read_all
+from ..linux.files import names
+from .access import open_roots
+from .door_collection import has_daemon
+from .locks import PLACE
+
+_JOBS = "jobs"
+_MAX_SIZE = 256 << 10  # bytes
+_SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def job_text(name: str, is_rootless: bool) -> str | None:
+    """Return the record of job `name`, which began before an upgrade; None if there is none. Raises HookError."""
+    try:
+        with closing(open_roots(PLACE, _SEARCH, None, is_rootless)) as place:
+            with closing(open_roots(_JOBS, _SEARCH, place, is_rootless)) as jobs:
+                with closing(open_roots(name, _READ, jobs, is_rootless)) as file:
+                    return fsdecode(read_all(file, _MAX_SIZE))
+    except OSError:
+        return None
+
+
+def left() -> list[str]:
+    """Return the paths of what nobody needs any more. Must be called by root. Raises OSError."""
+    directories = [f"{PLACE}/{name}" for name in ("doors", "last", "removed")]
+    return [f"{path}/{name}" for path in directories for name in names(path) if not has_daemon(name)]
+
+
+def has_jobs() -> bool:
+    """Return whether a job may run that began before an upgrade."""
+    return exists(f"{PLACE}/{_JOBS}")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A user's own directories, for entries and doors of a rootless engine, of enroot and of an attach.
+
+Root has made one if the user has a job on the node (job_place.py). Another is the login session's. A third, in /tmp,
+outlives both. Poststop, a sweep or a supervisor removes what is in them.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
+from ..linux.files import is_own
+from ..linux.mounts import mount_id
+from .engine import JOBS_PLACE, state_directory, temporary_directory
+
+if TYPE_CHECKING:
+    from .record import Record
+
+ENTRIES = "daemons"  # the directory for entries in a directory of the user's
+
+
+def for_entries(uid: int) -> list[str]:
+    """Return the directories for entries of `uid`, an id of the initial user namespace: jobs', the login's, /tmp's."""
+    places = f"{JOBS_PLACE}/{uid}", state_directory(uid), temporary_directory(uid)
+    return [f"{place}/{ENTRIES}" for place in places]
+
+
+def for_doors(uid: int) -> list[str]:
+    """Return the directories for doors of `uid`, an id of the initial user namespace: jobs', the login's."""
+    return [f"{JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"]
+
+
+def write(known: Record, directory: int) -> None:
+    """Create the entry in the open `directory`, and remove it if it cannot be written. Raises OSError."""
+    name = known.name()
+    try:
+        os.close(create_file(name, known.data(), 0o600, directory))
+    except FileExistsError:
+        raise
+    except OSError:
+        try:
+            os.unlink(name, dir_fd=directory)
+        except OSError:
+            pass  # it was not created
+        raise
+
+
+def open_own(path: str, *, create: bool = False) -> int:
+    """Open the directory `path` for reading; only the caller can write to it and to the directory above it.
+
+    `create` makes both if they are missing. Raises OSError.
+    """
+    place, _slash, name = path.rpartition("/")
+    above, _slash, place_name = place.rpartition("/")
+    with closing(os.open(above, os.O_PATH | os.O_DIRECTORY)) as parent:
+        with closing(_open_own_in(parent, place_name, create)) as outer:
+            return _open_own_in(outer, name, create)
+
+
+def _open_own_in(parent: int, name: str, create: bool) -> int:
+    """Open the directory `name` in the open `parent` for reading, if only the caller can write to it.
+
+    Where everyone can make names, as in /tmp, another user may have mounted FUSE on this one. Whoever opens, reads or
+    stats that waits for this user. O_PATH and the mount's id do not ask the file system.
+    """
+    try:
+        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        if not create:
+            raise
+        os.mkdir(name, 0o700, dir_fd=parent)
+        return _open_own_in(parent, name, create)
+    with closing(handle):
+        is_public = os.fstat(parent).st_mode & stat.S_IWOTH
+        if (is_public and not _is_same_mount(handle, parent)) or not is_own(os.fstat(handle), stat.S_IFDIR):
+            raise PermissionError
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=handle)
+
+
+def _is_same_mount(first: int, second: int) -> bool:
+    try:
+        return mount_id(first) == mount_id(second)
+    except HookError:
+        return False  # the kernel is too old to show it

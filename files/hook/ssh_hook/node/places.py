@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Root's directory for each user, /run/ocihooks-ssh/entries/UID: entries of daemons and jobs, doors, kept messages.
+
+Only root lists it or writes there. Its user, and nobody else, looks up names, and could hold up whoever removes,
+replaces or truncates a file (docs/why.md). So root overwrites its files in place, and a process that may be left behind
+removes doors (stop/janitor.py). A file is valid if its first byte, which is written last, is not NUL. Its text ends at
+the next NUL. Entries have numbers, of which the lowest that is not valid is used next. So there is no gap, and the user
+reads 0, 1, ... until one is missing. The directory stays until the node boots.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, exists, fsdecode, os, stat, write_all
+from ..linux.files import names
+from . import locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ENTRIES = f"{locks.PLACE}/entries"
+_EARLIER_DOORS = f"{locks.PLACE}/doors/"  # where earlier versions made those of rootful engines
+MAX_NUMBERS = 1000  # entries of one user
+_MAX_STRANGERS = 1000
+_MAX_SIZE = 128 << 10  # bytes of a file: a job's list of hosts is the longest text
+_END = b"\0"
+_SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def open_directory(uid: int) -> int:
+    """Open root's directory for the user `uid`; make it if it is missing. Raises OSError."""
+    path = f"{ENTRIES}/{uid}"
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        _make(path)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    if uid and not os.fstat(directory).st_mode & stat.S_IXGRP:  # as which an ACL is shown
+        from .access import admit  # here: only a user's first start since the node booted needs it
+
+        admit(directory, uid)
+    return directory
+
+
+def _make(path: str) -> None:
+    """Make a user's directory, and those above it. Raises OSError."""
+    locks.make_place(locks.PLACE)
+    locks.make_place(ENTRIES)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another start was faster
+
+
+def remove_door(path: str) -> None:
+    """Remove the name of a door, if it is there and the user's own. Root's is left to a sweep (door_collection.py)."""
+    if not path.startswith((f"{ENTRIES}/", _EARLIER_DOORS)):
+        unlink(path)
+
+
+def unlink(path: str) -> bool:
+    """Remove a name; return False where that failed."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False  # there is none, or a sweep removes it
+    return True
+
+
+def users() -> list[int]:
+    """Return the uids of the users who have such a directory. Must be called by root. Raises OSError."""
+    return [int(name) for name in names(ENTRIES)]
+
+
+def add(uid: int, data: bytes, replaces: Callable[[str], bool] | None = None) -> str:
+    """Write an entry for the user `uid`; return its path. Must be called by root. Raises OSError.
+
+    It replaces the first entry for whose text `replaces` is true.
+    """
+    with closing(locks.lock(uid)), closing(open_directory(uid)) as directory:
+        known = entries(uid, False) if replaces else ()
+        old = next((basename(path) for path, text in known if replaces and replaces(text)), None)
+        name = old or _lowest_free(directory)
+        _overwrite(directory, name, data)
+        return f"{ENTRIES}/{uid}/{name}"
+
+
+def write(uid: int, name: str, data: bytes) -> None:
+    """Write the file `name` for the user `uid`. Must be called by root. Raises OSError."""
+    # A container whose start failed may have any uid: if there are many directories, no other is made for this.
+    if not exists(f"{ENTRIES}/{uid}") and len(users()) >= _MAX_STRANGERS:
+        raise OSError(errno.EDQUOT, f"root keeps something for {_MAX_STRANGERS} users")
+    with closing(locks.lock(uid)), closing(open_directory(uid)) as directory:
+        _overwrite(directory, name, data)
+
+
+def _lowest_free(directory: int) -> str:
+    for number in range(MAX_NUMBERS):
+        try:
+            with closing(os.open(str(number), _READ, dir_fd=directory)) as file:
+                if os.pread(file, 1, 0) in (b"", _END):
+                    return str(number)
+        except FileNotFoundError:
+            return str(number)
+    raise OSError(errno.EDQUOT, f"the user has {MAX_NUMBERS} entries")
+
+
+def _overwrite(directory: int, name: str, data: bytes) -> None:
+    """Write `data` into a file in an open directory of a user, which is not valid if that fails. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    with closing(os.open(name, flags, 0o640, dir_fd=directory)) as file:
+        os.fchmod(file, 0o640)  # whatever the umask
+        size = os.fstat(file).st_size
+        os.pwrite(file, _END, 0)
+        os.lseek(file, 1, 0)
+        write_all(file, data[1:].ljust(size - 1, _END))
+        os.pwrite(file, data[:1], 0)
+
+
+def read(file: int) -> str:
+    """Return the text of an open file; empty if it is not valid. Raises OSError."""
+    before, data = b"", os.pread(file, _MAX_SIZE, 0)
+    while data != before:  # root has written to it meanwhile
+        before, data = data, os.pread(file, _MAX_SIZE, 0)
+    return fsdecode(data.partition(_END)[0])
+
+
+def free(path: str, is_meant: Callable[[str], bool]) -> bool:
+    """Free the number of the entry `path`, if `is_meant` is true for its text; return whether it was.
+
+    Must be called by root. Raises OSError.
+    """
+    uid = int(path.split("/")[-2])
+    with closing(locks.lock(uid)), closing(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        if not is_meant(read(file)):
+            return False
+        os.pwrite(file, _END, 0)
+        return True
+
+
+def entries(uid: int, is_rootless: bool) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each entry that root keeps for the user `uid`, who may be the caller.
+
+    `is_rootless`: whether the caller is in a user namespace, which shows root's files as nobody's. Raises HookError if
+    other users can write to one of them.
+    """
+    from .access import open_roots  # here: a start that adds an entry reads none
+
+    try:
+        with closing(open_roots(ENTRIES, _SEARCH, None, is_rootless)) as place:
+            with closing(open_roots(str(uid), _SEARCH, place, is_rootless)) as directory:
+                for number in range(MAX_NUMBERS):
+                    with closing(open_roots(str(number), _READ, directory, is_rootless)) as file:
+                        text = read(file)
+                    if text:
+                        yield f"{ENTRIES}/{uid}/{number}", text
+    except OSError:
+        return  # that was the last one, or root has never kept one

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one process of root's that may wait for a user, such as for a file system that never answers.
+
+Root removes what users can hold up in a disposable process, which has a lock (locks.py) until it has ended. While it
+hangs, no other is started for the same user. It must not open anything of the user's: a process that ends loses its
+locks before the kernel closes its descriptors, which may hang, too. What a process does as the user, it does without a
+lock. It is known by name, state and uid instead.
+"""
+
+from __future__ import annotations
+
+from ..errors import HOME_HANGS, LateError
+from ..linux import disposable_process
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..linux.process import all_processes
+from . import locks
+from .engine import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PATIENCE = 0.3  # seconds: another sweep may have the lock for a moment
+NAME = b"ssh_hook user"  # of processes that have become the user
+METRICS, EARLIER = NOBODY + 1, NOBODY + 2  # in place of a uid: for the metrics, and what earlier versions have left
+
+
+def run(
+    uid: int,
+    work: Callable[[], bytes],
+    what: str,
+    kept: tuple[int, ...] = (),
+    timeout: float = disposable_process.TIMEOUT,
+) -> bytes:
+    """Run `work`, which may wait for the user `uid`, as `disposable_process.run` does.
+
+    Raises HookError; LateError also if a process for this user still hangs. Users, who may not open the locks, wait for
+    themselves.
+    """
+    try:
+        file = locks.open_at(uid, locks.CHILD)
+    except OSError:
+        return disposable_process.run(work, what, None, kept, timeout)
+    late = LateError(HOME_HANGS, f"{what}: an earlier process is still blocked on a file system of uid {uid}")
+
+    def work_alone() -> bytes:
+        if not locks.wait(file, os.F_TLOCK, _PATIENCE):
+            raise late
+        return work()
+
+    with closing(file):
+        if not locks.wait(file, os.F_TEST, _PATIENCE):
+            raise late
+        return disposable_process.run(work_alone, what, None, (*kept, file), timeout)
+
+
+def users_of_left() -> set[int]:
+    """Return the uids of the processes called NAME that hang. Users can imitate only their own."""
+    found = set()
+    for process in all_processes():
+        try:
+            if process.hangs() and process.read("comm") == NAME + b"\n":
+                found.add(process.uid())
+        except OSError:
+            continue  # it has exited
+    return found

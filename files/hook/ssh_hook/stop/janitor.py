@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Root's janitor: free entries that nobody needs, and remove for each user what only root can remove.
+
+Removing a name, or unmounting, may wait for a user without end. So a process does it for one user, at most one at a
+time (user_child.py), and others are not affected.
+
+Few jobs have no Epilog, since Slurm repeats a job's end until the node answers. Their records are harmless, and freed
+after 30 days: a job may have no process on a node for most of its life, and then start a container there.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import SYSTEM, HookError, describe_failure, kind_of
+from ..linux import syscalls
+from ..linux.cgroups import job_and_step
+from ..linux.fast_stdlib import closing, fsdecode, os, signal
+from ..linux.process import all_processes
+from ..log import ERROR, INFO, log
+from ..node import door_collection, earlier, job_place, job_record, locks, places, record, user_child
+from .sweep import is_young
+
+_TIMEOUT = 30.0  # seconds for all users
+_ONE = 0.5  # seconds for one; less than a Prolog of this user waits for the lock
+_AGE = 30 * 24 * 3600  # seconds: longer than jobs run
+
+
+def clean_up() -> int:
+    """Free entries, and remove what is left of ended containers and jobs, for all users; return how many failed.
+
+    Must be called by root. Raises OSError if /run or /proc cannot be read.
+    """
+    deadline = time.monotonic() + _TIMEOUT
+    users = sorted({*places.users(), *job_place.users()}, key=hash)  # in a different order each time
+    running: set[str] = set()
+    failures = 0
+    for uid in (*users, user_child.EARLIER):
+        try:
+            _clean_up_for(uid, running, deadline)
+        except (HookError, OSError) as error:
+            log(ERROR, f"cannot clean up {locks.PLACE} for uid {uid}: {describe_failure(error)}", kind_of(error))
+            failures += 1
+    return failures
+
+
+def _clean_up_for(uid: int, running: set[str], deadline: float) -> None:
+    """Clean up for one user, or what earlier versions have left. Raises HookError and OSError."""
+    if time.monotonic() > deadline:
+        raise HookError(SYSTEM, f"not begun within {_TIMEOUT:.0f} s: the next sweep does")
+    if uid == user_child.EARLIER:
+        _remove(uid, False, earlier.left())
+        return
+    _free_entries(uid, running)
+    # The caller keeps the lock: a process that hangs must not. So a Prolog mounts the tmpfs before that, or anew.
+    with closing(locks.lock(uid)):
+        is_unused = uid in job_place.users() and not job_record.has_job_of(uid)
+        _remove(uid, is_unused, door_collection.left_by_root(uid))
+
+
+def _remove(uid: int, is_unused: bool, paths: list[str]) -> None:
+    """Unmount the user's directory if it `is_unused`, and remove names, in a process of its own. Raises HookError."""
+    caller = os.getpid()
+
+    def remove() -> bytes:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == caller:
+            if is_unused:
+                job_place.remove(uid)
+            for path in paths:
+                places.unlink(path)
+        return b""
+
+    if is_unused or paths:
+        user_child.run(uid, remove, f"cannot remove what uid {uid} does not need any more", timeout=_ONE)
+
+
+def _free_entries(uid: int, running: set[str]) -> None:
+    """Free the user's entries of containers that have ended, of old jobs without a process, and unfinished ones.
+
+    `running` are the names of jobs with a process, filled when needed. Raises HookError and OSError.
+    """
+    for path, text in places.entries(uid, False):
+        if not is_young(os.stat(path)) and _is_stale(text, running):
+            if places.free(path, text.__eq__):
+                log(INFO, f"{path}: freed, since its container or job is gone")
+
+
+def _is_stale(text: str, running: set[str]) -> bool:
+    """Return whether an entry is of no use."""
+    job = job_record.name_in(text)
+    if not job:
+        known = record.parse(text)
+        return known is None or known.container_is_gone()
+    try:
+        found = job_record.parse_record(text)
+    except HookError:
+        return False
+    if found is None or found.start >= time.time() - _AGE:
+        return False  # or of another version
+    if not running:
+        running.update(_running())
+    return job not in running
+
+
+def _running() -> set[str]:
+    """Return the names of the jobs that have a process on this node, and an empty one."""
+    found = {""}
+    for process in all_processes():
+        try:
+            found.add(job_and_step(fsdecode(process.read("cgroup")).split("\n"))[0])
+        except OSError:
+            continue  # it has exited
+    return found

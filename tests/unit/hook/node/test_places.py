@@ -1,0 +1,148 @@
+"""Root's places for users: what is written there stays, and no other process changes it meanwhile."""
+
+from __future__ import annotations
+
+import os
+import posix
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from ssh_hook.errors import HookError, LateError
+from ssh_hook.linux import disposable_process, syscalls
+from ssh_hook.linux.fast_stdlib import closing
+from ssh_hook.node import engine, locks, places, user_child
+
+UID = 2001
+PLACE = locks.PLACE
+Locked = Callable[[int, int], AbstractContextManager[None]]
+
+
+def test_where_roots_state_is(node: Path) -> None:
+    assert engine.state_directory(0) == "/run/ocihooks-ssh"
+    assert str(node) == PLACE or PLACE == "/run/ocihooks-ssh"
+
+
+def test_one_lock_for_each_user(node: Path, monkeypatch: pytest.MonkeyPatch, locked: Locked) -> None:
+    monkeypatch.setattr(locks, "_TIMEOUT", 0.01)
+    with locked(UID, locks.CHANGES):
+        with pytest.raises(TimeoutError, match=f"another process has the lock of uid {UID} in {node}/locks"):
+            places.add(UID, b"x\n")
+        assert places.add(UID + 1, b"x\n").endswith("/2002/0")
+        os.close(locks.lock(UID - 1))
+    path = places.add(UID, b"x\n")
+    with locked(UID, locks.CHANGES), pytest.raises(TimeoutError):
+        places.free(path, lambda _text: True)
+    assert Path(path).read_bytes() == b"x\n"
+    assert (node / "locks").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_that_a_user_can_reach_is_removed_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does that waits for a user who has mounted FUSE on the name (tests/hook/test_held.py)."""
+    for name in ("unlink", "rename", "replace", "rmdir", "truncate", "ftruncate"):
+        monkeypatch.delattr(posix, name, raising=False)
+    for _number in range(2):
+        path = places.add(UID, b"a longer text\n")
+        assert places.free(path, lambda text: text == "a longer text\n")
+        assert not places.free(path, lambda text: text == "a longer text\n")
+    for data in (b"a longer text\n", b"a text\n"):
+        places.write(UID, "error", data)
+    directory = Path(places.ENTRIES, str(UID))
+    assert {path.name: text(path) for path in directory.iterdir()} == {"0": "", "error": "a text\n"}
+
+
+def text(path: Path) -> str:
+    with open(path, "rb") as file:
+        return places.read(file.fileno())
+
+
+def test_what_is_being_written_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(places.add(UID, b"first\n"))
+    seen: list[str] = []
+    write = posix.pwrite
+
+    def pwrite(file: int, data: bytes, offset: int) -> int:
+        written = write(file, data, offset)
+        seen.append(text(path))
+        return written
+
+    monkeypatch.setattr(posix, "pwrite", pwrite)
+    places.free(str(path), lambda _text: True)
+    places.add(UID, b"2nd\n")
+    assert seen == ["", "", "2nd\n"]
+    assert path.read_bytes() == b"2nd\n\0\0"
+
+
+def test_what_changes_while_it_is_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [b"first\n", b"first and half", b"2nd\n\0half", b"2nd\n\0half"]
+    monkeypatch.setattr(posix, "pread", lambda *_arguments: found.pop(0))
+    assert places.read(-1) == "2nd\n"
+
+
+@pytest.mark.parametrize("directory", [f"{places.ENTRIES}/2001", "/run/ocihooks-ssh/doors"])
+def test_a_door_of_roots_stays(directory: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(places, "ENTRIES", "/run/ocihooks-ssh/entries")
+    removed: list[str] = []
+    monkeypatch.setattr(posix, "unlink", removed.append)
+    places.remove_door(f"{directory}/1-2-3")
+    places.remove_door(f"{tmp_path}/1-2-3")
+    assert removed == [f"{tmp_path}/1-2-3"]
+
+
+def test_a_process_that_may_wait_for_a_user_is_the_only_one(monkeypatch: pytest.MonkeyPatch, locked: Locked) -> None:
+    assert user_child.run(UID, lambda: b"x", "cannot do it") == b"x"
+    with locked(UID, locks.CHILD):
+        assert user_child.run(UID + 1, lambda: b"x", "cannot do it") == b"x"
+        with closing(locks.lock(UID)):
+            pass  # whoever changes something waits for no such process
+        monkeypatch.delattr(syscalls, "fork")
+        with pytest.raises(LateError, match=f"cannot do it: an earlier process is still blocked on .* of uid {UID}"):
+            user_child.run(UID, lambda: b"x", "cannot do it")
+
+
+def test_it_has_the_lock_until_it_ends(node: Path) -> None:
+    def work() -> bytes:
+        child = os.fork()
+        if child == 0:
+            os._exit(not locks.try_lock(locks.open_at(UID, locks.CHILD), os.F_TEST))
+        return b"%d" % os.waitpid(child, 0)[1]
+
+    assert user_child.run(UID, work, "cannot do it") == b"256"
+    with closing(locks.open_at(UID, locks.CHILD)) as file:
+        assert locks.try_lock(file, os.F_TEST)
+
+
+def test_one_that_is_left_behind_keeps_it(monkeypatch: pytest.MonkeyPatch, hang: Callable[..., None]) -> None:
+    """Here it can be killed. One that hangs in the kernel can be, too, and has the lock until it ends."""
+
+    def work() -> bytes:
+        hang()
+        return b""
+
+    left: list[int] = []
+    monkeypatch.setattr(disposable_process.os, "kill", lambda pid, _signal: left.append(pid))
+    with pytest.raises(LateError, match="no answer"):
+        user_child.run(UID, work, "cannot do it")
+    with pytest.raises(LateError, match="an earlier process"):
+        user_child.run(UID, lambda: b"", "cannot do it")
+    monkeypatch.undo()
+    os.kill(left[0], 9)
+
+
+def test_a_user_needs_no_lock(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor may open one."""
+
+    def refuse(_uid: int, _kind: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(locks, "open_at", refuse)
+    assert user_child.run(UID, lambda: b"x", "cannot do it") == b"x"
+
+
+def test_a_failure_is_the_works_own() -> None:
+    def fail() -> bytes:
+        raise HookError("system", "it failed")
+
+    with pytest.raises(HookError, match=r"^it failed$"):
+        user_child.run(UID, fail, "cannot do it")
