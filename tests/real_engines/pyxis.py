@@ -5,16 +5,19 @@ Usage: pyxis.py, in the bed of the cluster, with the environment of cluster.py.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cluster
 from cluster import HOOK, TWICE, alice, configure_login, job, log_in, says, soon, ssh, when_it_runs
 
 ASKS = "OCIHOOKS_SSH=1"
+GUIDE = Path(__file__).resolve().parents[2] / "docs/engines/enroot.md"
 DIRECTORIES = ("/srv/enroot/enroot-2001", "/run/enroot/2001", "/run/pyxis")
 IMAGE = "--container-image=/images/real-engines/busybox.sqsh"
 # slurmd runs its own program for a task prolog, in the container.
@@ -90,6 +93,7 @@ def checks() -> list[bool]:
                 check=False,
             ),
         ),
+        says("the job script of the guide", "compute1\ncompute2", by_script()),
         says("a step joins a running container", "/mnt/real-engines", by_joining()),
         says("ssh job1234", "2001 compute1", to_job()),
         says("attach in a step: lasts, detach, again, killed, again", "in in out in out in", by_attach()),
@@ -102,6 +106,17 @@ def to_job() -> str:
     with job(f"{IMAGE} sleep 600", ASKS) as number:
         soon(lambda: log_in(number) != "")
         return log_in(number)
+
+
+def by_script() -> str:
+    """Submit the guide's job script with the guide's command, as printed; return the lines that name a node."""
+    text = GUIDE.read_text(encoding="utf-8")
+    script = re.findall(r"^```\n(#!/usr/bin/env bash\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    command = re.findall(r"^\$ sbatch pyxis\.sh busybox (.*)$", text, re.MULTILINE)
+    alice(f"printf %s {shlex.quote(script[0])} >pyxis.sh")
+    image = IMAGE.partition("=")[2]
+    alice(f"sbatch --quiet --wait --time=2 --output=pyxis.out pyxis.sh {image} {command[0]}", check=False)
+    return alice("grep ^compute pyxis.out; rm pyxis.sh pyxis.out", check=False)
 
 
 def by_joining() -> str:
