@@ -190,7 +190,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.PORT_TAKEN: Entry(
         "another process listens on the SSH daemon's port",
-        "choose another port with `com.hooks.ssh.port`, or end the process that uses this one",
+        "set `com.hooks.ssh.port` to `auto` in a job, or to another port, or end the process that uses this one",
         "give jobs that share a node different ports: set `ssh_hook_server_port: auto`, or have users start "
         "containers with `ssh_hook options`",
         ENDS,
