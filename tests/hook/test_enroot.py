@@ -465,15 +465,18 @@ def test_a_step_that_joins_has_ssh_by_the_first(enroot: Enter) -> None:
 
 
 def test_attach_after_the_step_that_started_ssh(enroot: Enter, other_key: Path) -> None:
-    """Slurm kills all processes of the first step, with its daemon; its user attaches another one from the node."""
+    """Slurm kills all processes of the first step, with its daemon; its user attaches another one from the node.
+
+    The user need not know the pid of a process in the container.
+    """
     first = enroot(requests=of_step()).wait_until_it_runs()
     task = joins(enroot, first)
     for process in (first.init(), daemon()):
         os.kill(process, signal.SIGKILL)
     wait_for(lambda: not processes(), "end of the daemon")
     requests = [f"OCIHOOKS_SSH_PORT={PORT}", f"OCIHOOKS_SSH_AUTHORIZE_SSH_KEY={other_key}"]
-    attach = [LAUNCHER, "attach", "--without-seccomp", str(task.pid)]
-    run_in_time(as_user(ALICE, *requests, *attach)).checked()
+    attach = [LAUNCHER, "attach", "--without-seccomp"]
+    assert f"attached to process {task.pid} " in run_in_time(as_user(ALICE, *requests, *attach)).checked().text
     assert run(from_outside(PORT, "echo served")).checked().text == "served"
     task.kill()
     wait_for(lambda: PORT not in listening(), "end of the daemon")

@@ -94,7 +94,7 @@ def checks() -> list[bool]:
             ),
         ),
         says("the job script of the guide", "compute1\ncompute2", by_script()),
-        says("a step joins a running container", "/mnt/real-engines", by_joining()),
+        says("a step joins a container, and attaches after the first", "joined\nattached", by_joining()),
         says("ssh job1234", "2001 compute1", to_job()),
         says("attach in a step: lasts, detach, again, killed, again", "in in out in out in", by_attach()),
     ]
@@ -120,18 +120,28 @@ def by_script() -> str:
 
 
 def by_joining() -> str:
-    """Return what a session of a step prints that joins the container of another step.
+    """Return what sessions of a step print that joins the container of another step, before and after that ends.
 
-    The mount shows that the session is in the container that was joined.
+    The first session is by the first step's daemon, the second one by a daemon that a step of its own attaches. The
+    mount shows that both are in the container that was joined.
     """
-    flag = "/dev/shm/real-engines.joined"
+    flag, ended = "/dev/shm/real-engines.joined", "/dev/shm/real-engines.ended"
     name, mounts = "--container-name=shared", "--container-mounts=/images:/mnt"
     step = ["srun", "--quiet", "--overlap"]
+    session = "ssh 127.0.0.1 test -d /mnt/real-engines"
+    again = f"until {session}; do sleep 1; done; echo attached"
     first = shlex.join([*step, name, IMAGE, mounts, "sh", "-c", f"until [ -e {flag} ]; do sleep 0.2; done; rm {flag}"])
-    second = shlex.join([*step, f"{name}:exec", "sh", "-c", f"ssh 127.0.0.1 ls -d /mnt/real-engines; touch {flag}"])
-    runs = "until srun --quiet --overlap pgrep -x dropbear >/dev/null; do sleep 1; done"
-    script = f"{first} & {runs}; {second} 2>/dev/null; wait"
-    return alice(f"OCIHOOKS_SSH=1 salloc --quiet --nodelist=compute1 bash -c {shlex.quote(script)}", check=False)
+    task = f"{session} && echo joined; touch {flag}; until rm {ended}; do sleep 0.2; done 2>/dev/null; {again}"
+    second = shlex.join([*step, f"{name}:exec", "sh", "-c", task])
+    command = shlex.join(step)
+    runs = f"{command} pgrep -x dropbear >/dev/null"
+    attach = f"{command} {HOOK} attach --without-seccomp"
+    script = (
+        f"{first} & first=$!; until {runs}; do sleep 1; done; {second} & second=$!; "
+        f"wait $first; while {runs}; do sleep 0.2; done; {command} touch {ended}; {attach} >/dev/null & wait $second"
+    )
+    allocate = "OCIHOOKS_SSH=1 salloc --quiet --nodelist=compute1 timeout 120"
+    return alice(f"{allocate} bash -c {shlex.quote(script)} 2>/dev/null", check=False)
 
 
 def by_attach() -> str:

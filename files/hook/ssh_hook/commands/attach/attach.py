@@ -72,7 +72,7 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     pid = _choose_target(arguments)
     if pid is None:
         return 1
-    target = RunningProcess(pid, may_be_served=leftovers.are_of_killed_hook(pid))
+    target = RunningProcess(pid, leftovers.are_of_killed_hook(RunningProcess(pid, may_be_served=True)))
     listener = attachments.claim(target.process)
     wanted = _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
     supervisor = _start_supervisor(wanted, listener)
@@ -105,7 +105,8 @@ def _choose_target(arguments: Namespace) -> int | None:
     pid = targets.chosen_pid(arguments)
     if pid is not None:
         return pid
-    found = targets.find_containers()
+    containers = targets.find_containers()
+    found = [each for each in containers if not each.mounts.has_daemon() or leftovers.are_of_killed_hook(each)]
     if not found:
         raise HookError(
             NO_CONTAINER, "you have no container on this node that attach can serve: 'ssh_hook attach PID' shows why"

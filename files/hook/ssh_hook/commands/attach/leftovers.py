@@ -22,18 +22,17 @@ def find() -> list[int]:
     daemons = find_daemons()
     return [
         target.process.pid
-        for target in targets.find_containers(may_be_served=True)
+        for target in targets.find_containers()
         if target.mounts.left_by_hook() and not any(_is_in(daemon, target) for daemon in daemons)
     ]
 
 
-def are_of_killed_hook(pid: int) -> bool:
-    """Return whether enroot's hook started the daemon of the container of the process `pid`, and it was killed.
+def are_of_killed_hook(target: RunningProcess) -> bool:
+    """Return whether enroot's hook started the daemon of the container of `target`, and it was killed.
 
     Slurm kills a pyxis container's daemon with its job step, while tasks of other steps may still be in the container.
     Its mounts stay: the container's ssh needs them, and those of attach cover them. Raises HookError.
     """
-    target = RunningProcess(pid, may_be_served=True)
     if not target.mounts.has_daemon() or target.mounts.has_home_overlay():
         return False
     return not any(_is_in(daemon, target) for daemon in find_daemons())

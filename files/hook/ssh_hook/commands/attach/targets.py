@@ -85,11 +85,10 @@ def print_choice(command: str, names: dict[int, str]) -> None:
         print(f"{pid:>8}  {name:16}  ssh_hook {command} {pid}")
 
 
-def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
-    """Return the first process of each of the caller's containers on this node that can be attached to.
+def find_containers() -> list[RunningProcess]:
+    """Return the first process of each of the caller's containers on this node, also of those with an SSH daemon.
 
-    `may_be_served`: include those that have an SSH daemon. Images decide how many processes and mount namespaces there
-    are. Raises HookError if there are too many.
+    Images decide how many processes and mount namespaces there are. Raises HookError if there are too many.
     """
     deadline = time.monotonic() + _SEARCH_TIMEOUT
     own = os.stat("/proc/self/ns/mnt")
@@ -111,7 +110,7 @@ def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
         for _start_time, pid in sorted(processes):
             require_time(deadline)
             try:
-                found.append(RunningProcess(pid, may_be_served))
+                found.append(RunningProcess(pid, may_be_served=True))
                 break
             except HookError:
                 continue

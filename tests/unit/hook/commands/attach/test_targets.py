@@ -57,13 +57,13 @@ def show(monkeypatch: pytest.MonkeyPatch, namespaces: list[int]) -> None:
     monkeypatch.setattr(targets, "own_processes", lambda _deadline: found)
 
 
-def refuse(_pid: int, _may_be_served: bool) -> None:
+def refuse(_pid: int, **_options: bool) -> None:
     raise HookError(ATTACH_REFUSED, "it is not in a container")
 
 
 def test_the_oldest_process_of_each_container(monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, [1, 2, 1])
-    monkeypatch.setattr(targets, "RunningProcess", lambda pid, _may_be_served: pid)
+    monkeypatch.setattr(targets, "RunningProcess", lambda pid, **_options: pid)
     assert targets.find_containers() == [12, 11]
 
 
