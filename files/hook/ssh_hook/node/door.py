@@ -21,7 +21,7 @@ import errno
 
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsencode, os, read_file
 from ..linux.process import pid_namespace
 from . import own_places, places
 from .engine import JOBS_PLACE, read_map
@@ -162,7 +162,7 @@ class Door:
         path = f"{directory}/{name}"
         try:
             if self._mode == _ROOTS_MODE:
-                _require_room(directory)
+                _require_room(int(basename(directory)))
             self._bind_to(path)
         except OSError as error:
             if not _make_usable(directory, error.errno):
@@ -180,10 +180,11 @@ class Door:
         syscalls.listen(descriptor, _BACKLOG)  # before, nobody can connect
 
 
-def _require_room(directory: str) -> None:
-    """Raise OSError if there are too many names in root's directory of a user, which only a sweep removes."""
-    if len(os.listdir(directory)) >= _MOST:
-        raise OSError(errno.EDQUOT, f"there are {_MOST} names, until a sweep removes doors of ended daemons")
+def _require_room(uid: int) -> None:
+    """Make root's directory for the user usable. Raises OSError if it has too many names: only a sweep removes some."""
+    with closing(places.open_directory(uid)) as directory:
+        if len(os.listdir(directory)) >= _MOST:
+            raise OSError(errno.EDQUOT, f"there are {_MOST} names, until a sweep removes doors of ended daemons")
 
 
 def _make_usable(directory: str, number: int | None) -> bool:
@@ -191,12 +192,11 @@ def _make_usable(directory: str, number: int | None) -> bool:
 
     `number` is the errno with which no name could be made in it.
     """
-    above, _slash, name = directory.rpartition("/")
-    if number == errno.ENOENT and above != JOBS_PLACE:
-        is_roots = above == places.ENTRIES
-        os.close(places.open_directory(int(name)) if is_roots else own_places.open_own(directory, create=True))
+    is_of_jobs = dirname(directory) == JOBS_PLACE
+    if number == errno.ENOENT and not is_of_jobs:
+        os.close(own_places.open_own(directory, create=True))
         return True
-    if number != errno.ENOSPC or above != JOBS_PLACE:
+    if number != errno.ENOSPC or not is_of_jobs:
         return False
 
     from . import entry_reader  # here: few starts need room

@@ -26,11 +26,16 @@ def collect(directory: str) -> int:
 
 
 def left_by_root(uid: int) -> list[str]:
-    """Return the paths of root's doors for the user `uid` that no entry names. Raises OSError."""
+    """Return the paths of root's doors for the user `uid` that no entry names. Raises OSError.
+
+    A start that could write no entry has a door, too: as long as its daemon lives, if that can be seen.
+    """
     directory = f"{places.ENTRIES}/{uid}"
     known = (record.parse(text) for _path, text in places.entries(uid, False))
     used = {basename(each.door) for each in known if each is not None}
-    paths = (f"{directory}/{name}" for name in names(directory) if "-" in name and name not in used)
+    unused = (name for name in names(directory) if "-" in name and name not in used)
+    ours = f"-{pid_namespace()}"
+    paths = (f"{directory}/{name}" for name in unused if not (name.endswith(ours) and has_daemon(name)))
     return [path for path in paths if time.time() - os.stat(path, follow_symlinks=False).st_mtime > _GRACE_PERIOD]
 
 

@@ -74,16 +74,28 @@ def remove(name: str) -> None:
     for uid in places.users():
         for path in _find(name, uid):
             places.free(path, lambda text: name_in(text) == name)
+    earlier.free_job(name)
 
 
 def has_job_of(uid: int) -> bool:
     """Return whether the user `uid` may have a job. Must be called by root. Raises HookError."""
-    return earlier.has_jobs() or any(text.startswith(_KIND) for _path, text in places.entries(uid, False))
+    has_entry = any(text.startswith(_KIND) for _path, text in places.entries(uid, False))
+    return has_entry or any(_is_earlier(name, uid) for name in earlier.jobs())
 
 
 def is_anothers(name: str, uid: int) -> bool:
     """Return whether root has a record of job `name` of another user than `uid`; False for callers other than root."""
-    return any(_find(name, other) for other in places.users() if other != uid)
+    if any(_find(name, other) for other in places.users() if other != uid):
+        return True
+    record = parse_record(earlier.job_text(name, False))
+    return record is not None and record.uid != uid
+
+
+def _is_earlier(name: str, uid: int) -> bool:
+    """Return whether job `name`, which began before an upgrade, may be of the user `uid`."""
+    text = earlier.job_text(name, False)
+    record = parse_record(text)
+    return record.uid == uid if record else text != ""
 
 
 def _find(name: str, uid: int) -> list[str]:

@@ -14,6 +14,7 @@ import errno
 
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, exists, fsdecode, os, stat, write_all
 from ..linux.files import names
+from ..linux.process import is_decimal
 from . import locks
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ENTRIES = f"{locks.PLACE}/entries"
 _EARLIER_DOORS = f"{locks.PLACE}/doors/"  # where earlier versions made those of rootful engines
 MAX_NUMBERS = 1000  # entries of one user
+_MAX_DIGITS = 10  # of a uid
 _MAX_STRANGERS = 1000
 _MAX_SIZE = 128 << 10  # bytes of a file: a job's list of hosts is the longest text
 _END = b"\0"
@@ -71,7 +73,7 @@ def unlink(path: str) -> bool:
 
 def users() -> list[int]:
     """Return the uids of the users who have such a directory. Must be called by root. Raises OSError."""
-    return [int(name) for name in names(ENTRIES)]
+    return [int(name) for name in names(ENTRIES) if is_decimal(name, _MAX_DIGITS)]
 
 
 def add(uid: int, data: bytes, replaces: Callable[[str], bool] | None = None) -> str:

@@ -32,7 +32,7 @@ def clean_up() -> int:
     Must be called by root. Raises OSError if /run or /proc cannot be read.
     """
     deadline = time.monotonic() + _TIMEOUT
-    users = sorted({*places.users(), *job_place.users()}, key=hash)  # in a different order each time
+    users = sorted({*places.users(), *job_place.users()}, key=lambda _uid: os.urandom(8))  # so that none waits forever
     running: set[str] = set()
     failures = 0
     for uid in (*users, user_child.EARLIER):

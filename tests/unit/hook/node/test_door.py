@@ -56,7 +56,14 @@ def test_what_a_start_asks_of_the_kernel(monkeypatch: pytest.MonkeyPatch, system
     system_calls.clear()
     made.open(PID, START)
     made.arguments()
-    assert system_calls == ["listdir", "umask", "bind", "umask", "listen", "close"]
+    assert system_calls == ["open", "fstat", "listdir", "close", "umask", "bind", "umask", "listen", "close"]
+
+
+def test_a_door_whose_directory_another_start_makes_meanwhile_admits_its_user(node: Path) -> None:
+    (node / "entries/1000").mkdir(mode=0o700, parents=True)
+    made = door.make_door(0, 1000, None, in_user_namespace=False, in_job=False)
+    made.open(PID, START)
+    assert "system.posix_acl_access" in os.listxattr(node / f"entries/1000/{PID}-{START}-{NAMESPACE}")
 
 
 def test_a_user_who_holds_them_has_a_bounded_number(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:

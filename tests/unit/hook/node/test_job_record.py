@@ -69,14 +69,26 @@ def test_whose_jobs_there_are(node: Path) -> None:
 
 
 def test_a_job_that_began_before_an_upgrade(node: Path) -> None:
-    """And that others may have as long: the directories of their users stay until the node boots."""
     (node / "jobs").mkdir(mode=0o711)
     (node / "jobs/7").write_text(EARLIER, encoding="ascii")
     found = read()
     assert found is not None
     assert vars(found) == vars(record())
     assert read(uid=UID + 1) is read("6") is None
-    assert job_record.has_job_of(200)
+
+
+def test_whose_jobs_there_are_that_began_before_an_upgrade(node: Path) -> None:
+    (node / "jobs").mkdir()
+    (node / "jobs/7").write_bytes(record().data("7"))
+    assert [job_record.has_job_of(uid) for uid in (UID, 200)] == [True, False]
+    assert [job_record.is_anothers("7", uid) for uid in (UID, 200)] == [False, True]
+    assert earlier.left() == []
+    job_record.remove("7")
+    job_record.remove("8")
+    assert read() is None
+    assert not job_record.has_job_of(UID)
+    assert not job_record.is_anothers("7", 200)
+    assert earlier.left() == [str(node / "jobs/7")]
 
 
 def test_what_an_earlier_version_has_left(node: Path) -> None:

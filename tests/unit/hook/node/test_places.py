@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posix
 from collections.abc import Callable
@@ -22,6 +23,29 @@ Locked = Callable[[int, int], AbstractContextManager[None]]
 def test_where_roots_state_is(node: Path) -> None:
     assert engine.state_directory(0) == "/run/ocihooks-ssh"
     assert str(node) == PLACE or PLACE == "/run/ocihooks-ssh"
+
+
+def test_a_name_of_the_administrators_is_no_user(node: Path) -> None:
+    for name in ("2001", "2001.old"):
+        (node / "entries" / name).mkdir(parents=True)
+    assert places.users() == [2001]
+
+
+def test_a_directory_that_admits_its_user_lets_her_use_what_is_made_there(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that is killed between leaves one that the next start completes."""
+
+    def fail(_directory: int, name: str, _value: bytes) -> None:
+        if name == "system.posix_acl_default":
+            raise OSError(errno.ENOSPC, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(posix, "setxattr", fail)
+        with pytest.raises(OSError, match="28"):
+            places.open_directory(UID)
+    os.close(places.open_directory(UID))
+    assert "system.posix_acl_default" in os.listxattr(node / "entries" / str(UID))
 
 
 def test_one_lock_for_each_user(node: Path, monkeypatch: pytest.MonkeyPatch, locked: Locked) -> None:
