@@ -273,7 +273,7 @@ def test_an_admin_ends_all_daemons(start: Start, engine: str) -> None:
     with ThreadPoolExecutor() as pool:
         session = pool.submit(container.ssh, "sleep 60")
         wait_for(lambda: run(["pgrep", "--full", "^sleep 60$"]).status == 0, "the session")
-        run(command.split()).checked()
+        run(["sh", "-c", command]).checked()
         assert session.result().status == 255
     wait_for(lambda: PORT not in listening(), "the daemon's end")
     assert container.exec("echo", "runs on").checked().text == "runs on"

@@ -448,6 +448,23 @@ PROMISES = (
         "'first\\\\n'",
     ),
     Fault(
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
+        "below `/run/ocihooks-ssh`",
+        "left_by_root",
+        "if not (name.endswith(ours) and has_daemon(name))",
+        "if True",
+        "unit/hook/node/test_door_collection.py::test_a_door_of_roots_that_no_entry_names",
+        "Extra items in the left set",
+    ),
+    Fault(
+        "Nothing below `/run/ocihooks-ssh` grows without a bound",
+        "left",
+        "    return ended + ",
+        "    return ",
+        "unit/hook/node/test_job_record.py::test_whose_jobs_there_are_that_began_before",
+        "assert \\[\\] == ",
+    ),
+    Fault(
         "Nothing below `/run/ocihooks-ssh` grows without a bound",
         "_require_room",
         ">= _MOST",
