@@ -52,7 +52,7 @@ REASONS = {
     "node/door.py _label_sockets": KERNEL,
     "node/door_collection.py left_by_root": "only root writes to /run/ocihooks-ssh",
     "linux/files.py names": CALLERS,
-    "node/earlier.py has_jobs": "only root writes to /run/ocihooks-ssh",
+    "node/earlier.py free_job": "only root writes to /run/ocihooks-ssh",
     "node/job_place.py make": "/run is root's, and only root makes directories there",
     "node/locks.py make_place": "only root writes to /run and to /run/ocihooks-ssh",
     "node/locks.py open_at": "only root writes to /run/ocihooks-ssh",

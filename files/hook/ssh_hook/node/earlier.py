@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What earlier versions have left in /run/ocihooks-ssh: doors, messages, and records of jobs, which stay until a boot.
+"""What earlier versions have left in /run/ocihooks-ssh: doors, messages, and records of jobs that run.
 
 Any user can look up these names, so root removes them in a process that can be left behind (stop/janitor.py).
 """
