@@ -431,7 +431,7 @@ def test_a_container_that_was_killed_with_its_runtime_leaves_no_door(start: Star
     door = door_in(DOORS, container.daemon())
     os.kill(container.init(), 9)
     call_hook({"status": "stopped", "bundle": str(container.bundle())})
-    assert is_gone(door)
+    wait_for(lambda: is_gone(door), "the end of the door")  # the kernel ends what is in the container meanwhile
     age_doors()
     run([LAUNCHER, "sweep"]).checked()
     assert list(DOORS.glob("*-*")) == []
