@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _SUFFIX_LENGTH = 17  # characters in a temporary file name after "." and the file's own name
 _MAX_WRITE_TIME = 60  # seconds
+# Flags for names that users may have replaced: they follow no link, and wait for no device or FIFO.
+SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:

@@ -7,7 +7,7 @@ Any user can look up these names, so root removes them in a process that can be 
 from __future__ import annotations
 
 from ..linux.fast_stdlib import closing, fsdecode, os, read_all
-from ..linux.files import names
+from ..linux.files import READ, SEARCH, names
 from .access import open_roots
 from .door_collection import has_daemon
 from .locks import PLACE
@@ -15,16 +15,14 @@ from .locks import PLACE
 _JOBS = "jobs"
 _MAX_SIZE = 256 << 10  # bytes
 _FREED = b"\0"  # the first byte of a record whose job has ended
-_SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def job_text(name: str, is_rootless: bool) -> str:
     """Return the record of job `name`, which began before an upgrade; empty if there is none. Raises HookError."""
     try:
-        with closing(open_roots(PLACE, _SEARCH, None, is_rootless)) as place:
-            with closing(open_roots(_JOBS, _SEARCH, place, is_rootless)) as jobs:
-                with closing(open_roots(name, _READ, jobs, is_rootless)) as file:
+        with closing(open_roots(PLACE, SEARCH, None, is_rootless)) as place:
+            with closing(open_roots(_JOBS, SEARCH, place, is_rootless)) as jobs:
+                with closing(open_roots(name, READ, jobs, is_rootless)) as file:
                     return fsdecode(read_all(file, _MAX_SIZE).partition(_FREED)[0])
     except OSError:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..errors import HookError, describe_failure, kind_of
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all
-from ..linux.files import is_own
+from ..linux.files import READ, is_own
 from ..linux.process import pid_namespace
 from ..log import INFO, log
 from . import door_collection, record
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _MAX_NAMES = 4096  # entries that are read of one directory
 _MAX_SIZE = 64 << 10  # bytes of an entry
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def own(path: str) -> Iterator[Record]:
@@ -33,7 +32,7 @@ def _named(path: str) -> Iterator[tuple[str, Record | None]]:
         with closing(open_own(path)) as directory:
             for name in os.listdir(directory)[:_MAX_NAMES]:
                 try:
-                    with closing(os.open(name, _READ, dir_fd=directory)) as file:
+                    with closing(os.open(name, READ, dir_fd=directory)) as file:
                         if is_own(os.fstat(file)):
                             yield name, record.parse(fsdecode(read_all(file, _MAX_SIZE)))
                 except OSError:

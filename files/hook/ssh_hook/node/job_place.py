@@ -12,13 +12,13 @@ from __future__ import annotations
 from ..errors import SYSTEM, HookError
 from ..linux import syscalls
 from ..linux.fast_stdlib import closing, fsencode, os, read_file
+from ..linux.files import SEARCH
 from ..linux.mounts import mount_users_tmpfs
 from . import locks
 from .engine import JOBS_PLACE
 
 _SIZE = 1 << 20  # bytes: what a user writes into files there; an entry of a daemon takes a page
 _INODES = 1024  # names that a user makes there; a door is one
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def make(uid: int) -> None:
@@ -31,7 +31,7 @@ def make(uid: int) -> None:
             locks.make_place(locks.PLACE)
             locks.make_place(JOBS_PLACE)
             locks.make_place(path)  # without a mount, doors in it are gone for its user, not forbidden
-            with closing(os.open(path, _DIRECTORY)) as directory:
+            with closing(os.open(path, SEARCH)) as directory:
                 if os.fstat(directory).st_uid != uid:  # else it is the site's own
                     mount_users_tmpfs(directory, _SIZE, _INODES, uid)
     except OSError as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, exists, fsdecode, os, stat, write_all
-from ..linux.files import names
+from ..linux.files import READ, SEARCH, names
 from ..linux.process import is_decimal
 from . import locks
 
@@ -27,8 +27,6 @@ _MAX_DIGITS = 10  # of a uid
 _MAX_STRANGERS = 1000
 _MAX_SIZE = 128 << 10  # bytes of a file: a job's list of hosts is the longest text
 _END = b"\0"
-_SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def open_directory(uid: int) -> int:
@@ -101,7 +99,7 @@ def write(uid: int, name: str, data: bytes) -> None:
 def _lowest_free(directory: int) -> str:
     for number in range(MAX_NUMBERS):
         try:
-            with closing(os.open(str(number), _READ, dir_fd=directory)) as file:
+            with closing(os.open(str(number), READ, dir_fd=directory)) as file:
                 if os.pread(file, 1, 0) in (b"", _END):
                     return str(number)
         except FileNotFoundError:
@@ -151,10 +149,10 @@ def entries(uid: int, is_rootless: bool) -> Iterator[tuple[str, str]]:
     from .access import open_roots  # here: a start that adds an entry reads none
 
     try:
-        with closing(open_roots(ENTRIES, _SEARCH, None, is_rootless)) as place:
-            with closing(open_roots(str(uid), _SEARCH, place, is_rootless)) as directory:
+        with closing(open_roots(ENTRIES, SEARCH, None, is_rootless)) as place:
+            with closing(open_roots(str(uid), SEARCH, place, is_rootless)) as directory:
                 for number in range(MAX_NUMBERS):
-                    with closing(open_roots(str(number), _READ, directory, is_rootless)) as file:
+                    with closing(open_roots(str(number), READ, directory, is_rootless)) as file:
                         text = read(file)
                     if text:
                         yield f"{ENTRIES}/{uid}/{number}", text

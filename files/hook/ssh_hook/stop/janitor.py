@@ -32,19 +32,20 @@ def clean_up() -> int:
     Must be called by root. Raises OSError if /run or /proc cannot be read.
     """
     deadline = time.monotonic() + _TIMEOUT
-    users = sorted({*places.users(), *job_place.users()}, key=lambda _uid: os.urandom(8))  # so that none waits forever
+    mounted = job_place.users()
+    users = sorted({*places.users(), *mounted}, key=lambda _uid: os.urandom(8))  # so that none waits forever
     running: set[str] = set()
     failures = 0
     for uid in (*users, user_child.EARLIER):
         try:
-            _clean_up_for(uid, running, deadline)
+            _clean_up_for(uid, uid in mounted, running, deadline)
         except (HookError, OSError) as error:
             log(ERROR, f"cannot clean up {locks.PLACE} for uid {uid}: {describe_failure(error)}", kind_of(error))
             failures += 1
     return failures
 
 
-def _clean_up_for(uid: int, running: set[str], deadline: float) -> None:
+def _clean_up_for(uid: int, has_mount: bool, running: set[str], deadline: float) -> None:
     """Clean up for one user, or what earlier versions have left. Raises HookError and OSError."""
     if time.monotonic() > deadline:
         raise HookError(SYSTEM, f"not begun within {_TIMEOUT:.0f} s: the next sweep does")
@@ -54,7 +55,7 @@ def _clean_up_for(uid: int, running: set[str], deadline: float) -> None:
     _free_entries(uid, running)
     # The caller keeps the lock: a process that hangs must not. So a Prolog mounts the tmpfs before that, or anew.
     with closing(locks.lock(uid)):
-        is_unused = uid in job_place.users() and not job_record.has_job_of(uid)
+        is_unused = has_mount and not job_record.has_job_of(uid)
         _remove(uid, is_unused, door_collection.left_by_root(uid))
 
 
