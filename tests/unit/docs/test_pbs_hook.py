@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ssh_hook.commands.begun_job import name_of, record_of, user_of
+from ssh_hook.schedulers.jobs import name_of, record_of, user_of
 
 GUIDE = Path(__file__).parents[3] / "docs" / "schedulers.md"
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from patience import within
 from ssh_hook import log
-from ssh_hook.commands import bounded_output, doctor, prolog, wait, why_job
+from ssh_hook.commands import doctor, prolog, wait, why
 from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, syscalls
 from ssh_hook.node import access, earlier, inventory, locks, monitor, places
+from ssh_hook.schedulers import bounded_output
 from ssh_hook.start import supervisor
 from ssh_hook.stop import janitor, rules
 
@@ -35,7 +36,7 @@ LIMITS = (
     (supervisor, "_REAP_TIMEOUT"),
     (wait, "_ATTEMPT"),
     (wait, "_MIN_ANSWER"),
-    (why_job, "DEADLINE"),
+    (why, "_JOB_SECONDS"),
     (bounded_output, "_REAP_TIMEOUT"),
     (writer, "_LOCK_SECONDS"),
 )

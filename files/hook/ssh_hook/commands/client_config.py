@@ -12,10 +12,10 @@ from ipaddress import ip_address
 
 from ..errors import ARGUMENTS_WRONG, SETTING_WRONG, HookError, printable
 from ..keys import formats, store, writer
-from . import hosts
-from .hosts import SRUN, SUFFIX
+from ..schedulers import hosts, nodes
+from ..schedulers.jobs import selected_port
+from ..schedulers.nodes import SRUN, SUFFIX
 from .keygen import caller
-from .scheduler import selected_port
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _KEY = "id_container"
@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="[USER@]HOST",
         help="print a configuration for ~/.ssh/config on a laptop that reaches this cluster through login node HOST",
     )
-    hosts.add_way(parser)
+    nodes.add_way(parser)
     parser.add_argument(
         "--keys",
         action="store_true",
@@ -200,7 +200,7 @@ def _connect_arguments(via: str) -> str:
 def _laptop_entries(jump: str, via: str) -> list[str]:
     """Return ssh_config(5) entries that reach containers through this program on `jump`. Raises HookError."""
     # The quotes are for Windows' ssh, which otherwise guesses where the program's name ends.
-    command = f'"{hosts.SSH[0]}" {" ".join(hosts.SSH[1:])} -- {jump} {_launcher()} connect'
+    command = f'"{nodes.SSH[0]}" {" ".join(nodes.SSH[1:])} -- {jump} {_launcher()} connect'
     return _entries(command, via, _QUOTED_TWICE)
 
 
@@ -216,7 +216,7 @@ def _entries(command: str, via: str, name: str) -> list[str]:
 
 def _launcher() -> str:
     """Return the path of this program, for shells. Raises HookError."""
-    path = hosts.launcher()
+    path = nodes.launcher()
     if not _SHELL_WORD.fullmatch(path):
         raise _bad_path(path)
     return path

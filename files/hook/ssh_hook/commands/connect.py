@@ -20,24 +20,22 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable, shorten
+from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
 from ..log import WARNING, log
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.host_list import is_host
 from ..oci.settings import NO_PORT
-from .bounded_output import TooLongError, output
-from .hosts import SRUN, SSH, SUFFIX, add_way, expand, launcher
+from ..schedulers import nodes, slurm
+from ..schedulers.job_names import is_task, split_node, split_step
+from ..schedulers.nodes import SRUN, SUFFIX, add_way, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever its name
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _POLL = 0.05  # seconds
-_SCHEDULER = 20.0  # seconds for an answer from the scheduler
-_MAX_TASKS = 1 << 24  # bytes of it: a line for each array task
 _STEP_START = 60.0  # seconds until a step's first byte: srun may wait for the scheduler forever
 _STEP_END = 20.0  # seconds for srun to end a step
-_UNKNOWN_JOB = "Invalid job id"  # squeue's message
 # Without --unbuffered Slurm forwards whole lines only.
 _STEP_OPTIONS = (
     *("--overlap", "--nodes=1", "--ntasks=1", "--mpi=none", "--chdir=/", "--unbuffered", "--quiet", "--immediate=30"),
@@ -46,16 +44,8 @@ _FOR_SRUN = ("SLURM_", "SRUN_", "_SLURM_SPANK_")  # options, including those of 
 _KEPT_FOR_SRUN = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _SIGNALLED = 128  # a higher exit status means that a signal ended the step
 _CHUNK = 1 << 16  # bytes
-_JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
-_STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job or an array task
-_NUMBER = re.compile(r"[0-9]+")
-_TASK = re.compile(r"[0-9]+_[0-9]+")  # of a Slurm array
 _MAX_NAMED = 8  # containers in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-
-
-class NotYetError(HookError):
-    """The job may have nodes later: it is pending, or Slurm did not answer in time."""
 
 
 DESCRIPTION = """Connect standard input and output to the SSH daemon of your container.
@@ -108,12 +98,12 @@ def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | No
     """Return the job number in `text`, and the node, which `text` may contain too. Raises HookError."""
     if text is None:
         return None, node
-    parts = _JOB.fullmatch(text)
+    parts = split_node(text)
     if parts is None:
         raise HookError(
             ARGUMENTS_WRONG, f"--job is '{printable(text)}': give the number of a job, or a name such as job1234"
         )
-    return parts.group(2), node or parts.group(1)
+    return parts[1], node or parts[0]
 
 
 def _checked(value: str | None, is_right: Callable[[str], object], what: str, wanted: str) -> str | None:
@@ -125,11 +115,10 @@ def _checked(value: str | None, is_right: Callable[[str], object], what: str, wa
 
 def _complete(job: str, node: str | None) -> tuple[str, str]:
     """Return the job number as in the cgroup of `job`, with the step if `job` has one, and a node. Raises HookError."""
-    parts = _STEP.fullmatch(job)
-    number, step = (parts.group(1), f".{parts.group(2)}") if parts else (job, "")
-    if node is None or (_TASK.fullmatch(number) and node != HERE):
-        number, node = _locate(number, node)
-    return f"{number}{step}", node
+    name, step = split_step(job) or (job, "")
+    if node is None or (is_task(name) and node != HERE):
+        name, node = _locate(name, node)
+    return f"{name}.{step}" if step else name, node
 
 
 def _locate(job: str, node: str | None) -> tuple[str, str]:
@@ -139,78 +128,13 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
     is returned: the container's variables may contain it. Raises HookError.
     """
     try:
-        tasks = _tasks(job, _SCHEDULER, "give the node too: ssh_hook connect --job JOB NODE")
-        if not tasks:
-            return job, node or HERE  # Slurm is not installed here
-        number, nodes = _choose_task(tasks, job)
+        found = slurm.locate(job)
     except HookError:
         if node is None:
             raise
         return job, node
-    return number, node or expand(nodes, "the output of squeue")[0]
-
-
-def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
-    """Ask Slurm for `job`, a number or the name of an array task; return its number and its nodes.
-
-    For a heterogeneous job these are its leader's number and the nodes of all components. `timeout` is in seconds, at
-    most 20. Raises HookError, and NotYetError if a later query may succeed.
-    """
-    advice = "give the hosts and their --port"
-    tasks = _tasks(job, min(timeout, _SCHEDULER), advice)
-    if not tasks:
-        raise HookError(
-            ARGUMENTS_WRONG, f"cannot find where job {job} runs, since there is no squeue in PATH: {advice}"
-        )
-    number, _nodes = _choose_task(tasks, job)
-    own = [fields for fields in tasks if len(fields) == 4 and (fields[0] == number or "+" in fields[1])]
-    names = (host for fields in own for host in expand(fields[3], "the output of squeue"))
-    leader = own[0][1].partition("+")[0] if "+" in own[0][1] else number
-    return int(leader), list(dict.fromkeys(names))
-
-
-def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
-    """Return a line of squeue for each task of `job`: its number, name and state, and its nodes if it has any.
-
-    The list is empty without Slurm. `advice` ends the message if Slurm does not answer. Raises HookError, and
-    NotYetError if squeue takes more than `timeout` seconds or cannot reach Slurm.
-    """
-    command = ["squeue", "--noheader", "--jobs", job, "--format", "%A %i %T %N"]
-    try:
-        stdout, stderr, status = output(command, time.monotonic() + timeout, _MAX_TASKS)
-    except FileNotFoundError:
-        return []
-    except (OSError, TooLongError) as error:
-        kind = NotYetError if isinstance(error, TimeoutError) else HookError
-        raise kind(SYSTEM, f"Slurm did not report where job {job} runs (squeue): {advice}") from None
-    if status != 0:
-        said = printable((stderr.strip().splitlines() or ["squeue failed"])[-1])
-        if _UNKNOWN_JOB in said:
-            raise HookError(NO_CONTAINER, f"Slurm has no job {job}: {said}")
-        raise NotYetError(SYSTEM, f"Slurm did not report where job {job} runs ({said}): {advice}")
-    lines = map(str.split, stdout.splitlines())
-    tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
-    if not tasks:
-        raise HookError(NO_CONTAINER, f"job {job} has ended: see sacct --jobs {job}")
-    return tasks
-
-
-def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
-    """Return the number and the nodes of the running task. Raises HookError, also if several array tasks run."""
-    placed = [fields for fields in tasks if len(fields) == 4]
-    if not placed:
-        waits = any(state == "PENDING" for _number, _name, state in tasks)
-        kind = NotYetError if waits else HookError
-        raise kind(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
-    placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be completing
-    if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):
-        shown = shorten([printable(f"{name} ({nodes})") for _number, name, _state, nodes in placed])
-        raise HookError(
-            ARGUMENTS_WRONG,
-            f"job {job} is an array with {len(placed)} running tasks: choose one, such as job{placed[0][1]}: {shown}",
-        )
-    number, _name, _state, nodes = placed[0]
-    return number, nodes
+    number, first = found or (job, HERE)
+    return number, node or first
 
 
 def _is_here(node: str) -> bool:
@@ -220,9 +144,8 @@ def _is_here(node: str) -> bool:
 
 def _exec_ssh(node: str, job: str | None, name: str | None) -> None:
     """Exec OpenSSH's client, which runs this command on `node`. Raises HookError."""
-    words = [launcher(), "connect"]
-    words += ["--job", job] if job is not None else ["--name", name] if name is not None else []
-    command = [*SSH, "--", node, *words, HERE]
+    chosen = ["--job", job] if job is not None else ["--name", name] if name is not None else []
+    command = nodes.command(node, ["connect", *chosen, HERE])
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -339,10 +262,10 @@ def _of_job(daemons: list[Daemon], job: str) -> list[Daemon]:
     """
     found = [daemon for daemon in daemons if daemon.is_of_job(job)]
     found = found or [daemon for daemon in daemons if daemon.is_of_array(job) or daemon.leader == job]
-    parts = _STEP.fullmatch(job)
-    if found or parts is None:
+    name, number = split_step(job) or (job, "")
+    if found or not number:
         return found
-    found, step = _of_job(daemons, parts.group(1)), int(parts.group(2))
+    found, step = _of_job(daemons, name), int(number)
     if any(daemon.step for daemon in found):
         return [daemon for daemon in found if daemon.step and int(daemon.step) == step]
     return found[step : step + 1]

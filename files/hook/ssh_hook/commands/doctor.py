@@ -25,13 +25,13 @@ from ..log import one_line
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
+from ..schedulers.jobs import containers_port
+from ..schedulers.nodes import launcher
 from ..start.port import NO_SUCH_ADDRESS, describe_holder
 from ..start.server import Programs, require_undumpable
 from . import hook_files
 from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Result, as_json, read_text, within_deadline
-from .hosts import launcher
 from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
-from .scheduler import containers_port
 from .unserved import look, unserved
 from .wait import find_client
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node import job_record
-from . import begun_job
+from ..schedulers import jobs
 from .prolog import bounded, require_root
 
 if TYPE_CHECKING:
@@ -30,4 +30,4 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
-    job_record.remove(begun_job.name_of(environment))
+    job_record.remove(jobs.name_of(environment))

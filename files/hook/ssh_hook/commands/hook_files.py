@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from ..schedulers.nodes import launcher
 from .checks import read_text
-from .hosts import launcher
 
 CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
 _HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")

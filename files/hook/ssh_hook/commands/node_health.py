@@ -19,11 +19,11 @@ from ..log import one_line
 from ..node import places
 from ..node.entries import ROOT_COPIES
 from ..oci.settings import Settings
+from ..schedulers.nodes import launcher
 from ..start.server import Programs, require_undumpable
 from . import checks
 from .checks import CLIENT_PROGRAMS, OK, PROBLEM, Result, within_deadline
 from .hook_files import files_naming_hook
-from .hosts import launcher
 
 _DEADLINE = 3.0  # seconds for each of five checks, which take milliseconds unless a file system hangs
 

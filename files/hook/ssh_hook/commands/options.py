@@ -17,10 +17,10 @@ from ..linux.process import is_decimal
 from ..oci import container_paths, host_list
 from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_wait
 from ..oci.settings import default_port, parse_port
+from ..schedulers import hosts
+from ..schedulers.jobs import CallersJob, find_callers_job
 from ..start.server import PORTS_OF_JOBS, job_port
-from . import hosts
 from .keygen import caller
-from .scheduler import CallersJob, find_callers_job
 
 _PROGRAMS = ("podman", "podman-hpc", "docker")
 _EDF = "edf"  # the Sarus Suite, whose users write EDFs
@@ -171,14 +171,12 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
                 "no hosts: give them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job",
             )
         found += job.slots(settings).items()
-    slots: dict[str, int] = {}  # a host file may list a host once per slot
-    for host, count in found:
+    for host, _count in found:
         if not host_list.is_name(host):
             raise HookError(
                 ARGUMENTS_WRONG,
                 f"cannot use the host '{printable(host)}': launchers accept only names and IPv4 addresses",
             )
-        slots[host] = slots.get(host, 0) + (1 if count is None else count)
-    text = host_list.compress(slots.items())
+    text = host_list.compress(hosts.add_up(found).items())  # a host file may list a host once per slot
     host_list.parse(text, "the list of hosts", ARGUMENTS_WRONG)  # enforces limits
     return text

@@ -17,7 +17,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.job_names import is_name
 from ..log import ERROR, log, one_line
 from ..node import job_place, job_record
-from . import begun_job
+from ..schedulers import jobs
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -41,7 +41,7 @@ def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]
 
     A failure is reported for the job in the variables `environment`; `whose` begins the message.
     """
-    job = begun_job.raw_name(environment)
+    job = jobs.raw_name(environment)
     what = f"{whose} {f'job {printable(job)}' if job else 'the job'}"
 
     def report() -> bytes:
@@ -80,7 +80,7 @@ def require_root() -> None:
 
 def _record(environment: Mapping[str, str]) -> None:
     require_root()
-    record = begun_job.record_of(environment)
-    job_record.write(begun_job.name_of(environment), record)
+    record = jobs.record_of(environment)
+    job_record.write(jobs.name_of(environment), record)
     if record.uid:
         job_place.make(record.uid)

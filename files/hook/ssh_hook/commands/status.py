@@ -15,19 +15,17 @@ from ..errors import SYSTEM, HookError, printable
 from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..keys.store import KeySet
-from ..log import ERROR, PREFIX, WARNING, log
+from ..log import ERROR, WARNING, log
 from ..node.inventory import Daemon, find_all_daemons
-from .bounded_output import TooLongError, output
-from .hosts import SSH, expand, launcher
+from ..schedulers import nodes
+from ..schedulers.hosts import expand
 from .keygen import caller, is_root_without_keys
 from .unserved import find_running, unserved
 from .wait import Login, attempt, find_client
 
 DEADLINE = 30  # seconds for one host's answer
 _LOGINS, _MAX_LOGINS = 10.0, 8  # seconds for all logins on one host
-_MAX_PARALLEL = 32  # hosts
 _MAX_WARNINGS = 8  # of one host
-_MAX_ANSWER = 1 << 20  # bytes of one host: some thousand containers
 _MAX_NUMBER = 2**40  # numbers include seconds since the epoch
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
@@ -52,7 +50,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     if arguments.hosts is None:
         answers = [status(settings)]
     else:
-        answers, failing = status_of_hosts(expand(arguments.hosts, "--hosts"), launcher())
+        answers, failing = status_of_hosts(expand(arguments.hosts, "--hosts"))
     if arguments.json:
         print(json.dumps(answers if arguments.hosts is not None else answers[0], indent=2))
     elif answers:
@@ -92,15 +90,22 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def status_of_hosts(hosts: list[str], program: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Ask `hosts` for their status through their own sshd; return the answers, and the errors of the other hosts.
+def status_of_hosts(hosts: list[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Ask `hosts` for their status; return the answers, and the errors of the other hosts.
 
-    `program` is the path of ssh_hook on the hosts.
+    Repeats the warnings of the command there.
     """
-    with ThreadPoolExecutor(_MAX_PARALLEL) as pool:
-        answers = list(pool.map(lambda host: _ask(host, program), hosts))
-    found = [{**answer, "node": host} for host, answer in zip(hosts, answers) if isinstance(answer, dict)]
-    return found, {host: answer for host, answer in zip(hosts, answers) if isinstance(answer, str)}
+    found: list[dict[str, Any]] = []
+    failing: dict[str, str] = {}
+    for host, answer in zip(hosts, nodes.ask(hosts, ["status", "--json"], _checked, DEADLINE)):
+        if isinstance(answer, str):
+            failing[host] = answer
+            continue
+        status, warnings = answer
+        found.append({**status, "node": host})
+        for warning in warnings[:_MAX_WARNINGS]:
+            log(WARNING, f"{host}: {warning}")
+    return found, failing
 
 
 def table(answers: list[dict[str, Any]]) -> str:
@@ -179,28 +184,6 @@ def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
         entry["network"],
     )
     return tuple(printable(cell) for cell in cells)
-
-
-def _ask(host: str, program: str) -> dict[str, Any] | str:
-    """Return the status of `host`, or an error. Repeats the warnings of the command there."""
-    command = [*SSH, "-oBatchMode=yes", f"-oConnectTimeout={DEADLINE}", "--", host, program]
-    try:
-        stdout, stderr, exit_status = output([*command, "status", "--json"], time.monotonic() + DEADLINE, _MAX_ANSWER)
-    except TimeoutError:
-        return f"no answer within {DEADLINE} s"
-    except TooLongError:
-        return f"its output is longer than {_MAX_ANSWER} bytes"
-    except OSError as error:
-        raise HookError(SYSTEM, f"cannot run ssh to query the other nodes: {error.strerror}") from None
-    try:
-        answer = _checked(json.loads(stdout))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said = stderr.strip().splitlines()
-        return printable(said[-1]) if said else f"ssh exited with status {exit_status}"
-    warning = f"{PREFIX}warning: "
-    for line in [line for line in stderr.splitlines() if line.startswith(warning)][:_MAX_WARNINGS]:
-        log(WARNING, f"{host}: {line[len(warning) :]}")
-    return answer
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ..node.monitor import CONMON, container_of
 from ..oci.annotations import ENABLED, distance, nearest
 from ..oci.json_reader import read_document
 from ..oci.oci_config import parse_config
-from .hosts import launcher
+from ..schedulers.nodes import launcher
 
 DEVICE = "ocihooks.org/ssh=on"
 _TIMEOUT = 2.0  # seconds, for all of them

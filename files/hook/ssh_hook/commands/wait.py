@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import shutil
 import signal
 import socket
@@ -25,14 +24,14 @@ from ..keys import formats, store
 from ..keys.store import KeySet
 from ..linux.process import is_decimal
 from ..oci.settings import parse_port
+from ..schedulers import hosts
+from ..schedulers.bounded_output import MIN_TIMEOUT, TooLongError, read
+from ..schedulers.job_names import split_step
+from ..schedulers.jobs import selected_port
+from ..schedulers.slurm import NotYetError, find_nodes
 from ..start.server import job_port
-from . import hosts
-from .bounded_output import MIN_TIMEOUT, TooLongError, read
-from .connect import NotYetError, find_nodes
 from .keygen import caller
-from .scheduler import selected_port
 
-_JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)(?:\.([0-9]{1,9}))?")  # with its step
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
 _THREADS = 512
@@ -99,13 +98,14 @@ def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) 
     """Return the port and the hosts that `arguments` select; wait until a job has nodes. Raises HookError."""
     if arguments.job is None:
         return selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
-    found = _JOB.fullmatch(arguments.job)
+    found = split_step(arguments.job)
     if found is None:
         raise HookError(
             ARGUMENTS_WRONG, f"--job is '{printable(arguments.job)}': give the number of a job, such as 1234, or 1234.2"
         )
-    number, nodes = _wait_for_nodes(found.group(1), deadline)
-    port = job_port(number, int(found.group(2) or 0) + 1)
+    name, step = found
+    number, nodes = _wait_for_nodes(name, deadline)
+    port = job_port(number, int(step or 0) + 1)
     is_named = arguments.hosts or arguments.hostfile is not None
     return (
         port if arguments.port is None else parse_port(arguments.port, "--port", ARGUMENTS_WRONG),

@@ -15,11 +15,12 @@ from ssh_hook.commands import client_config as module
 from ssh_hook.commands import connect, keygen
 from ssh_hook.commands.client_config import config
 from ssh_hook.commands.dispatch import parse
-from ssh_hook.commands.hosts import SSH, launcher, selected_hosts
-from ssh_hook.commands.scheduler import selected_port
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError
+from ssh_hook.schedulers.hosts import selected_hosts
+from ssh_hook.schedulers.jobs import selected_port
+from ssh_hook.schedulers.nodes import SSH, launcher
 
 FILES = {"id_container", "known_hosts", "config"}
 

@@ -15,10 +15,11 @@ import pytest
 from patience import within
 from ssh_hook.commands import connect
 from ssh_hook.commands.connect import HERE, _locate, _parse_job, _unquoted, choose
-from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.node.inventory import Daemon
+from ssh_hook.schedulers import slurm as module
+from ssh_hook.schedulers.nodes import launcher
 
 
 def daemon(pid: int, name: str = "", job: str = "", container: str = "", step: str = "") -> Daemon:
@@ -245,13 +246,13 @@ def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
     ],
 )
 def test_all_nodes_of_a_job(slurm: None, job: str, number: int, nodes: list[str]) -> None:
-    assert connect.find_nodes(job, 600) == (number, nodes)
+    assert module.find_nodes(job, 600) == (number, nodes)
 
 
 @pytest.mark.parametrize("job", ["13", "14", "999", "2000", "3100"])
 def test_jobs_without_nodes(slurm: None, job: str) -> None:
     with pytest.raises(HookError, match=rf"\bjob {job}\b"):
-        connect.find_nodes(job, 600)
+        module.find_nodes(job, 600)
 
 
 def test_without_slurm_a_job_has_no_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -260,18 +261,18 @@ def test_without_slurm_a_job_has_no_nodes(monkeypatch: pytest.MonkeyPatch, tmp_p
         HookError,
         match=r"cannot find where job 12 runs, since there is no squeue in PATH: give the hosts and their --port$",
     ):
-        connect.find_nodes("12", 600)
+        module.find_nodes("12", 600)
 
 
 def test_a_slurm_that_does_not_answer(slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another question may help; what else does is another thing for each command."""
     (tmp_path / "squeue").write_text("#!/bin/sh\nexec sleep 100\n", encoding="ascii")
     begun = time.monotonic()
-    with pytest.raises(connect.NotYetError, match=r"where job 12 runs \(squeue\): give the hosts and their --port$"):
-        connect.find_nodes("12", 0.2)
-    monkeypatch.setattr(connect, "_SCHEDULER", 0.2)
-    with pytest.raises(connect.NotYetError, match=r"\(squeue\): give the hosts and their --port$"):
-        connect.find_nodes("12", 600)
+    with pytest.raises(module.NotYetError, match=r"where job 12 runs \(squeue\): give the hosts and their --port$"):
+        module.find_nodes("12", 0.2)
+    monkeypatch.setattr(module, "_TIMEOUT", 0.2)
+    with pytest.raises(module.NotYetError, match=r"\(squeue\): give the hosts and their --port$"):
+        module.find_nodes("12", 600)
     with pytest.raises(HookError, match=r"\(squeue\): give the node too: ssh_hook connect --job JOB NODE$"):
         _locate("12", None)
     assert time.monotonic() - begun < within(20)
@@ -282,17 +283,17 @@ def test_a_controller_that_squeue_does_not_reach(slurm: None, tmp_path: Path) ->
     said = "slurm_load_jobs error: Socket timed out on send/recv operation"
     (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n", encoding="ascii")
     with pytest.raises(
-        connect.NotYetError, match=rf"^Slurm did not report where job 12 runs \({said}\): give the hosts"
+        module.NotYetError, match=rf"^Slurm did not report where job 12 runs \({said}\): give the hosts"
     ):
-        connect.find_nodes("12", 600)
+        module.find_nodes("12", 600)
 
 
 def test_a_squeue_that_cannot_be_run(slurm: None, tmp_path: Path) -> None:
     """Another question does not help."""
     (tmp_path / "squeue").write_bytes(b"\x7fELF")
     with pytest.raises(HookError, match=r"where job 12 runs \(squeue\): give the hosts") as error:
-        connect.find_nodes("12", 600)
-    assert not isinstance(error.value, connect.NotYetError)
+        module.find_nodes("12", 600)
+    assert not isinstance(error.value, module.NotYetError)
 
 
 def test_without_slurm_the_words_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

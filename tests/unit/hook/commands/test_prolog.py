@@ -12,10 +12,11 @@ from typing import NoReturn
 import pytest
 from patience import within
 from ssh_hook import system_log
-from ssh_hook.commands import begun_job, epilog, prolog
+from ssh_hook.commands import epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
 from ssh_hook.node import job_place, job_record, locks, places
+from ssh_hook.schedulers import pbs
 
 # What slurmd gives a Prolog.
 SLURM = {
@@ -116,7 +117,7 @@ def test_processes_of_a_job_of_pbs(chunks: str, select: str, hosts: dict[str, in
 
 def test_a_job_of_pbs_that_asks_for_any_number_of_chunks_costs_no_memory() -> None:
     wanted = "+".join(["999999:ncpus=1"] * 60)
-    assert begun_job._pbs_processes(wanted, 2) == [1, 1, 1]
+    assert pbs._processes(wanted, 2) == [1, 1, 1]
 
 
 def test_components_of_a_heterogeneous_job_have_their_leader() -> None:

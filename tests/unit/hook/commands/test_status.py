@@ -10,6 +10,7 @@ import pytest
 from patience import within
 from ssh_hook.commands import status
 from ssh_hook.node.inventory import Daemon
+from ssh_hook.schedulers import nodes
 
 KEYS: Any = None  # what a login takes, and these tests try none
 ANSWER = {"node": "n", "keys": "k", "keys_problem": "", "containers": []}
@@ -23,7 +24,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, err: str) -> 
     ssh.write_text(f"#!/bin/sh\ncat {tmp_path}/out\ncat {tmp_path}/err >&2\n", encoding="utf-8")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    return status.status_of_hosts(["gpu1"], "/opt/oci-hooks/bin/ssh_hook")
+    return status.status_of_hosts(["gpu1"])
 
 
 def test_warnings_of_a_host_are_repeated(
@@ -94,6 +95,6 @@ def test_a_host_that_prints_without_end(tmp_path: Path, monkeypatch: pytest.Monk
     program = tmp_path / "ssh"
     program.write_text("#!/bin/sh\nexec yes\n", encoding="ascii")
     program.chmod(0o755)
-    monkeypatch.setattr(status, "SSH", (str(program),))
+    monkeypatch.setattr(nodes, "SSH", (str(program),))
     monkeypatch.setattr(status, "DEADLINE", within(10))
-    assert status._ask("node1", "/bin/ssh_hook") == "its output is longer than 1048576 bytes"
+    assert status.status_of_hosts(["node1"]) == ([], {"node1": "its output is longer than 1048576 bytes"})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ssh_hook.commands.scheduler import find_callers_job
 from ssh_hook.linux.job_names import is_name, is_number, is_pbs, number_of
+from ssh_hook.schedulers.jobs import find_callers_job
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook.commands import scheduler
 from ssh_hook.commands.dispatch import parse
-from ssh_hook.commands.hosts import MAX_HOSTS, expand, selected_hosts
-from ssh_hook.commands.scheduler import selected_port
 from ssh_hook.errors import HookError
+from ssh_hook.schedulers import jobs
+from ssh_hook.schedulers.hosts import MAX_HOSTS, expand, selected_hosts
+from ssh_hook.schedulers.jobs import selected_port
 
 SITE = {"SERVER_PORT_DEFAULT": "15263"}
 
@@ -236,7 +236,7 @@ def test_port_of_a_job_of_pbs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers know their job by its cgroup alone, and commands do the same."""
     assert options("a", **AUTOMATIC, PBS_JOBID="1234.server").port == 15263
     cgroup = b"4:memory:/pbs_jobs.service/jobid/1234[5].server\n0::/\n"
-    monkeypatch.setattr(scheduler, "read_file", lambda _path: cgroup)
+    monkeypatch.setattr(jobs, "read_file", lambda _path: cgroup)
     assert options("a", **AUTOMATIC).port == 21239
     assert options("a").port == 15263
 

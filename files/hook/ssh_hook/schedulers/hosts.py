@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts for a user's command: from the command line, a host file, or Slurm."""
+"""The hosts of a job, or of a user's command: from the command line, a host file, or Slurm's list of nodes."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..linux.process import is_decimal
 from ..oci import host_list
 
-SUFFIX = ".container"  # of a node's name: the user's container there, through the node's own sshd
-# For running ssh_hook on a node. No connection sharing: a master process could keep the output open after ssh exits.
-# OpenSSH before 7.6 has no RemoteCommand.
-SSH = (
-    *("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oControlMaster=no"),
-    *("-oIgnoreUnknown=RemoteCommand", "-oRemoteCommand=none"),
-)
-SRUN = "srun"  # the other way to reach a node
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS lists a host once per process of the job
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
@@ -40,35 +31,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def add_way(parser: ArgumentParser) -> None:
-    """Add the argument for how a node is reached: --via."""
-    parser.add_argument(
-        "--via",
-        choices=("ssh", SRUN),
-        default="ssh",
-        help="how to reach the node: through its own sshd, or through a step of the job if users cannot log in to "
-        "nodes",
-    )
-
-
-def launcher() -> str:
-    """Return the path of ssh_hook, which is the same on all nodes."""
-    return os.path.abspath(sys.argv[0])
-
-
 def selected_hosts(arguments: Namespace, settings: Mapping[str, str]) -> list[str]:
     """Return the hosts from the command line, the host file or the Slurm job, each once, in order.
 
     Raises HookError.
     """
-    return _select_hosts(arguments.hosts, arguments.hostfile, settings.get("SLURM_JOB_NODELIST"))
-
-
-def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str]:
-    lists = [(word, "the command line") for word in words]
-    if file is not None:
-        lists += [(text, where) for text, _slots, where in _read_host_file(file, "--hostfile")]
-    elif not words:
+    lists = [(word, "the command line") for word in arguments.hosts]
+    if arguments.hostfile is not None:
+        lists += [(text, where) for text, _slots, where in _read_host_file(arguments.hostfile, "--hostfile")]
+    elif not lists:
+        nodelist = settings.get("SLURM_JOB_NODELIST")
         if not nodelist:
             raise HookError(
                 ARGUMENTS_WRONG, "no hosts: give them, or a file with --hostfile, or run this in a Slurm job"
@@ -78,9 +50,9 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
     for text, where in lists:
         hosts.update(dict.fromkeys(expand(text, where)))
         if len(hosts) > MAX_HOSTS:
-            raise _too_many(where)
+            raise HookError(ARGUMENTS_WRONG, f"{where} has more than {MAX_HOSTS} hosts")
     if not hosts:
-        raise HookError(ARGUMENTS_WRONG, f"--hostfile {printable(file or '')} lists no host")
+        raise HookError(ARGUMENTS_WRONG, f"--hostfile {printable(arguments.hostfile)} lists no host")
     return list(hosts)
 
 
@@ -97,6 +69,35 @@ def read_slots(path: str, source: str) -> Iterator[tuple[str, int | None]]:
             yield host, slots
     if not known:
         raise HookError(ARGUMENTS_WRONG, f"{source} {printable(path)} lists no host")
+
+
+def add_up(counted: Iterable[tuple[str, int | None]]) -> dict[str, int]:
+    """Return the slots of each host, in order of first appearance: the sum, with 1 for None."""
+    slots: dict[str, int] = {}
+    for host, count in counted:
+        slots[host] = slots.get(host, 0) + (1 if count is None else count)
+    return slots
+
+
+def whole_nodes(processes: dict[str, int], count_cpus: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Return the slots of a job's hosts: its processes there or, if each host has one, to start a container, its CPUs.
+
+    `count_cpus` may return nothing.
+    """
+    return processes if max(processes.values()) > 1 else count_cpus() or processes
+
+
+def is_count(text: str) -> bool:
+    """Return whether `text` is a number of processes or CPUs, at least 1."""
+    return is_decimal(text, 5) and int(text) > 0
+
+
+def required(environment: Mapping[str, str], name: str) -> str:
+    """Return the value of a scheduler's variable. Raises HookError if it is not set, or empty."""
+    value = environment.get(name)
+    if not value:
+        raise HookError(ARGUMENTS_WRONG, f"{name} is not set: give the hosts with --hosts")
+    return value
 
 
 def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
@@ -143,7 +144,3 @@ def expand(text: str, where: str) -> list[str]:
     Raises HookError, which begins with `where`, for a malformed list, an invalid host name, or too many hosts.
     """
     return host_list.expand(text, where, ARGUMENTS_WRONG, MAX_HOSTS)
-
-
-def _too_many(where: str) -> HookError:
-    return HookError(ARGUMENTS_WRONG, f"{where} has more than {MAX_HOSTS} hosts")
