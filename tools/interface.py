@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ENROOT = "roles/ssh_hook/templates/enroot.sh.j2"
 sys.path.insert(0, str(ROOT / "files" / "hook"))
 
-from ssh_hook.commands import dispatch
-from ssh_hook.commands.parser import parser_of
+from ssh_hook import dispatch
+from ssh_hook.parser import parser_of
 from ssh_hook.errors import KINDS
 
 

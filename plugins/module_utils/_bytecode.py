@@ -37,7 +37,7 @@ STAGES = {
     "create_runtime": ("start.from_runtime",),
     "poststop": ("stop.poststop",),
     "enroot": ("start.from_enroot",),
-    "keygen": ("commands.dispatch", "commands.keygen"),
+    "keygen": ("dispatch", "commands.keygen"),
 }
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; there is no source next to the file, so no date
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 
+from . import VERSION
 from .errors import describe_failure, kind_of
 from .linux.fast_stdlib import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
@@ -107,12 +108,12 @@ def _run_command(arguments: list[str], settings: dict[str, str], load: Callable[
     name, *words = arguments or [""]
     if name == "keygen":
         load(name)
-    from .commands.dispatch import SUMMARIES, dispatch, usage, version
+    from .dispatch import SUMMARIES, dispatch, usage
 
     if name in SUMMARIES:
         return dispatch(name, words, settings)
     if name == "--version":
-        print(version())
+        print(f"ssh_hook {VERSION}")
     elif name in ("-h", "--help", "help"):
         print(usage())
     else:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ssh_hook.commands import dispatch
-from ssh_hook.commands.parser import parser_of
+from ssh_hook import dispatch
+from ssh_hook.parser import parser_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = {

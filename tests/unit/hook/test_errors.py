@@ -15,7 +15,8 @@ from typing import NoReturn
 import pytest
 import ssh_hook
 from ssh_hook import errors
-from ssh_hook.commands import connect, dispatch
+from ssh_hook import dispatch
+from ssh_hook.commands import connect
 from ssh_hook.commands.attach import targets
 from ssh_hook.commands.error_catalogue import CATALOGUE
 from ssh_hook.commands.keygen import caller_entry

@@ -14,7 +14,7 @@ from ssh_hook.cli import main
 from ssh_hook.commands import client_config as module
 from ssh_hook.commands import connect, keygen
 from ssh_hook.commands.client_config import config
-from ssh_hook.commands.dispatch import parse
+from ssh_hook.dispatch import parse
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import ssh_hook
-from ssh_hook.commands import dispatch
-from ssh_hook.commands.parser import parser_of
+from ssh_hook import dispatch
+from ssh_hook.parser import parser_of
 
 FILE = Path(ssh_hook.__file__).parents[3] / "roles/ssh_hook/files/completion.bash"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import ssh_hook
 from ssh_hook.cli import main
-from ssh_hook.commands.dispatch import SUMMARIES, flags_of, parse
-from ssh_hook.commands.parser import parser_of
+from ssh_hook.dispatch import SUMMARIES, flags_of, parse
+from ssh_hook.parser import parser_of
 
 ROOT = Path(ssh_hook.__file__).parents[3]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.commands import options
-from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.dispatch import dispatch
 from ssh_hook.errors import HookError
 from ssh_hook.keys.errors import KeyStoreError
 from ssh_hook.oci.host_list import MAX_TEXT

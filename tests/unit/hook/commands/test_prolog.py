@@ -13,7 +13,7 @@ import pytest
 from patience import within
 from ssh_hook import system_log
 from ssh_hook.commands import epilog, prolog
-from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
 from ssh_hook.node import job_place, job_record, locks, places
 from ssh_hook.schedulers import pbs

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from patience import within
 from ssh_hook.commands import wait as module
-from ssh_hook.commands.dispatch import dispatch, parse
+from ssh_hook.dispatch import dispatch, parse
 from ssh_hook.commands.wait import attempt, describe
 from ssh_hook.errors import SYSTEM, HookError
 from ssh_hook.schedulers.slurm import NotYetError

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook.commands.dispatch import parse
+from ssh_hook.dispatch import parse
 from ssh_hook.errors import HookError
 from ssh_hook.schedulers import jobs
 from ssh_hook.schedulers.hosts import MAX_HOSTS, expand, selected_hosts

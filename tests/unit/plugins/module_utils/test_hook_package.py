@@ -21,8 +21,8 @@ PACKAGE = {
     "__init__.py": "# the package\n",
     "cli.py": "from .oci.settings import PORT\n",
     "commands/__init__.py": "",
-    "commands/dispatch.py": "from ..oci.settings import PORT\n",
-    "commands/keygen.py": "from . import dispatch\n",
+    "commands/keygen.py": "from ..oci.settings import PORT\n",
+    "dispatch.py": "from .oci.settings import PORT\n",
     "program.sh": '#!/bin/sh\necho "is no module"\n',
     "oci/__init__.py": "# a room\n",
     "oci/settings.py": "PORT = 22\n",
@@ -196,7 +196,7 @@ def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
     assert names["create_runtime"] == stages
     assert names["poststop"] == stop
     assert names["enroot"] == [*stages, "ssh_hook.start.from_enroot"]
-    assert names["keygen"] == ["ssh_hook.commands", "ssh_hook.commands.dispatch", "ssh_hook.commands.keygen"]
+    assert names["keygen"] == ["ssh_hook.dispatch", "ssh_hook.commands", "ssh_hook.commands.keygen"]
 
 
 def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) -> None:

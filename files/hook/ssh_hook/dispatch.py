@@ -3,35 +3,16 @@
 
 from __future__ import annotations
 
-from .. import VERSION
-from ..errors import HookError
-from ..keys.errors import KeyStoreError
-from ..linux.fast_stdlib import TYPE_CHECKING
-from ..log import DEBUG, INFO, log
+from .commands import COMMON_FLAGS, flags_of
+from .errors import HookError
+from .keys.errors import KeyStoreError
+from .linux.fast_stdlib import TYPE_CHECKING
+from .log import DEBUG, INFO, log
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from typing import Any, Protocol
+    from typing import Any
 
-    class Command(Protocol):
-        """The module of a command. If all of its arguments are flags, it has FLAGS instead of `add_arguments`.
-
-        Attributes:
-            DESCRIPTION: one sentence for --help.
-            EXAMPLE: a command line for --help.
-        """
-
-        DESCRIPTION: str
-        EXAMPLE: str
-
-        def add_arguments(self, parser: ArgumentParser, /) -> None:
-            """Add the command's own arguments to its parser."""
-
-        def run(self, arguments: Namespace, settings: dict[str, str], /) -> int:
-            """Run the command; return its exit status. Raises HookError and KeyStoreError.
-
-            `settings` are the site's, overridden by the caller's environment.
-            """
+    from .commands import Command
 
 
 _FOR_USERS = {
@@ -62,11 +43,7 @@ _GROUPS = {
     "For administrators": _FOR_ADMINISTRATORS,
 }
 SUMMARIES = {**_FOR_USERS, **_FOR_PROGRAMS, **_FOR_ADMINISTRATORS}
-_IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # all others are modules of this package
-
-
-# Flags of every command, with their help.
-COMMON_FLAGS = {"verbose": "print what the command does", "debug": "print details for debugging"}
+_IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # all others are modules of the package commands
 
 
 class Flags:
@@ -79,7 +56,7 @@ class Flags:
 def _load(name: str) -> Command:
     """Import the module of the command, and of no other."""
     module = _IN_FOLDERS.get(name, name.replace("-", "_"))
-    command: Command = __import__(f"{__package__}.{module}", fromlist=["run"])
+    command: Command = __import__(f"{__package__}.commands.{module}", fromlist=["run"])
     return command
 
 
@@ -100,12 +77,6 @@ def parse(name: str, words: list[str]) -> tuple[Command, Any]:
     return command, parser_of(name, command).parse_intermixed_args(words)
 
 
-def flags_of(command: Command) -> dict[str, str] | None:
-    """Return the command's own flags with their help; None if it has arguments of other kinds."""
-    flags: dict[str, str] | None = getattr(command, "FLAGS", None)
-    return flags
-
-
 def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:
     """Run the command called `name`, a key of SUMMARIES; return its exit status. Raises HookError."""
     command, arguments = parse(name, words)
@@ -114,11 +85,6 @@ def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:
         return command.run(arguments, settings)
     except KeyStoreError as error:
         raise HookError(error.kind, str(error)) from None
-
-
-def version() -> str:
-    """Return the line for --version."""
-    return f"ssh_hook {VERSION}"
 
 
 def usage() -> str:

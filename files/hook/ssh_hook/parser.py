@@ -6,11 +6,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import ARGUMENTS_WRONG, HookError, printable
-from .dispatch import COMMON_FLAGS, flags_of, version
+from . import VERSION
+from .commands import COMMON_FLAGS, flags_of
+from .errors import ARGUMENTS_WRONG, HookError, printable
 
 if TYPE_CHECKING:
-    from .dispatch import Command
+    from .commands import Command
 
 
 class _Parser(ArgumentParser):
@@ -33,5 +34,5 @@ def parser_of(name: str, command: Command) -> ArgumentParser:
         flags = {}
     for flag, words in {**flags, **COMMON_FLAGS}.items():
         parser.add_argument(f"--{flag}", action="store_true", help=words)
-    parser.add_argument("--version", action="version", version=version(), help="print the version")
+    parser.add_argument("--version", action="version", version=f"ssh_hook {VERSION}", help="print the version")
     return parser
