@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "files" / "hook"))
 
-from ssh_hook.commands.error_catalogue import CATALOGUE, Entry
+from ssh_hook.health.error_catalogue import CATALOGUE, Entry
 
 WIDTH = 120  # characters of a line
 HEAD = """# Errors

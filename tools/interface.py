@@ -17,8 +17,8 @@ ENROOT = "roles/ssh_hook/templates/enroot.sh.j2"
 sys.path.insert(0, str(ROOT / "files" / "hook"))
 
 from ssh_hook import dispatch
-from ssh_hook.parser import parser_of
 from ssh_hook.errors import KINDS
+from ssh_hook.parser import parser_of
 
 
 def found(pattern: str, *paths: str) -> list[str]:
@@ -71,7 +71,7 @@ def interface() -> list[str]:
         *(
             f"metric {name}"
             for name in found(
-                r'"(ssh_hook_(?:[a-z]+_)*(?:total|seconds|daemons|sessions))"', f"{hook}/commands/metrics.py"
+                r'"(ssh_hook_(?:[a-z]+_)*(?:total|seconds|daemons|sessions))"', f"{hook}/health/metrics.py"
             )
         ),
         *defaults("ssh_hook"),

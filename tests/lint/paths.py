@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
-COMMANDS = HOOK / "commands"
-# The others are called by users.
+# The others in these rooms are called by users.
+ROOMS_OF_COMMANDS = {HOOK / "commands", HOOK / "health"}
 ROOTS_COMMANDS = ("sweep.py", "metrics.py", "node_health.py", "refresh_passwd.py", "prolog.py", "epilog.py")
 OF_OS = frozenset(
     "access chdir chmod chown execve link listdir lstat mkdir open readlink rename replace rmdir scandir stat statvfs "
@@ -37,9 +37,9 @@ BUNDLE = (
     "record in it counts only if it is root's, and fits the process"
 )
 REASONS = {
-    "commands/metrics.py _open_own": CHECKED,
-    "commands/node_health.py _check_programs": SETTING,
-    "commands/node_health.py _check_records": "/var/lib and /run are root's",
+    "health/metrics.py _open_own": CHECKED,
+    "health/node_health.py _check_programs": SETTING,
+    "health/node_health.py _check_records": "/var/lib and /run are root's",
     "commands/refresh_passwd.py _refresh": SETTING,
     "confine/lsm.py Labels.__init__": KERNEL,
     "confine/lsm.py label_of": KERNEL,
@@ -52,6 +52,8 @@ REASONS = {
     "node/door.py _label_sockets": KERNEL,
     "node/door_collection.py left_by_root": "only root writes to /run/ocihooks-ssh",
     "linux/files.py names": CALLERS,
+    "node/caller.py dropbearkey": AS_USER,
+    "node/caller.py is_root_without_keys": AS_USER,
     "node/earlier.py free_job": "only root writes to /run/ocihooks-ssh",
     "node/job_place.py make": "/run is root's, and only root makes directories there",
     "node/locks.py make_place": "only root writes to /run and to /run/ocihooks-ssh",
@@ -146,7 +148,9 @@ def places(node: ast.AST, name: str = "") -> Iterator[str]:
 
 def found() -> set[str]:
     """Return all such places of the hook."""
-    files = [path for path in HOOK.rglob("*.py") if COMMANDS not in path.parents or path.name in ROOTS_COMMANDS]
+    files = [
+        path for path in HOOK.rglob("*.py") if path.name in ROOTS_COMMANDS or not ROOMS_OF_COMMANDS & {*path.parents}
+    ]
     parsed = ((path, ast.parse(path.read_text(encoding="utf-8"))) for path in files)
     return {f"{path.relative_to(HOOK)} {place}" for path, tree in parsed for place in places(tree)}
 

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from patience import within
-from ssh_hook.commands import metrics
+from ssh_hook.health import metrics
 
 PATIENCE = 30.0  # seconds
 

@@ -2,7 +2,7 @@
 """The hook's exceptions, their kinds, and the one-line description of a failure in any of its processes.
 
 Each error has a kind, by which people and programs recognize it: texts may change, kinds do not. Their meanings and
-remedies are in commands/error_catalogue.py, which is not imported when a container starts.
+remedies are in health/error_catalogue.py, which is not imported when a container starts.
 """
 
 from __future__ import annotations

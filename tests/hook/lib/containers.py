@@ -162,7 +162,7 @@ def repeat_while(pattern: re.Pattern[bytes], work: Callable[[], Result], reason:
     return work()
 
 
-# What a command of the hook's says where it could not look at all containers in time (commands/unserved.py).
+# What a command of the hook's says where it could not look at all containers in time (health/unserved.py).
 TOO_LATE = re.compile(rb"list your .* within [0-9]+ s|the time limit of [0-9]+ s was reached|processes .* in time: try")
 
 

@@ -7,8 +7,8 @@ import runpy
 from pathlib import Path
 
 import pytest
-from ssh_hook.commands.error_catalogue import CATALOGUE
 from ssh_hook.errors import KINDS
+from ssh_hook.health.error_catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[3]
 HIDING = ("podman", "podman-hpc", "sarus-suite", "crun-runc")  # engines that do not show what a hook says

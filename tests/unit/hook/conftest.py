@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from patience import within
 from ssh_hook import log
-from ssh_hook.commands import doctor, prolog, wait, why
+from ssh_hook.commands import doctor, wait, why
+from ssh_hook.health import login
 from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, syscalls
 from ssh_hook.node import access, earlier, inventory, locks, monitor, places
-from ssh_hook.schedulers import bounded_output
+from ssh_hook.schedulers import bounded_output, node_call
 from ssh_hook.start import supervisor
 from ssh_hook.stop import janitor, rules
 
@@ -29,12 +30,12 @@ LIMITS = (
     (janitor, "_ONE"),
     (locks, "_TIMEOUT"),
     (log, "_TIMEOUT"),
-    (prolog, "_REPORT"),
-    (prolog, "_WORK"),
+    (node_call, "_REPORT"),
+    (node_call, "_WORK"),
     (rules, "_TIMEOUT"),
     (supervisor, "_END_TIMEOUT"),
     (supervisor, "_REAP_TIMEOUT"),
-    (wait, "_ATTEMPT"),
+    (login, "_ATTEMPT"),
     (wait, "_MIN_ANSWER"),
     (why, "_JOB_SECONDS"),
     (bounded_output, "_REAP_TIMEOUT"),

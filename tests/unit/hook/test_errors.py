@@ -14,14 +14,12 @@ from typing import NoReturn
 
 import pytest
 import ssh_hook
-from ssh_hook import errors
-from ssh_hook import dispatch
+from ssh_hook import dispatch, errors
 from ssh_hook.commands import connect
 from ssh_hook.commands.attach import targets
-from ssh_hook.commands.error_catalogue import CATALOGUE
-from ssh_hook.commands.keygen import caller_entry
 from ssh_hook.confine import rlimits, seccomp
 from ssh_hook.errors import HookError, describe_failure, kind_of, shorten
+from ssh_hook.health.error_catalogue import CATALOGUE
 from ssh_hook.keys import formats, store
 from ssh_hook.keys.errors import KeyStoreError
 from ssh_hook.linux import disposable_process
@@ -29,6 +27,7 @@ from ssh_hook.linux.cgroups import Cgroups
 from ssh_hook.linux.mounts import MountTable
 from ssh_hook.linux.root_mount import open_root_mount
 from ssh_hook.node import engine, last_messages
+from ssh_hook.node.caller import caller_entry
 from ssh_hook.oci import json_reader, settings
 from ssh_hook.oci.annotations import Annotations
 from ssh_hook.oci.json_reader import Node

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..keys import store
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..log import INFO, log
-from .keygen import caller, describe
+from ..node.caller import caller, describe
 
 if TYPE_CHECKING:
     from argparse import Namespace

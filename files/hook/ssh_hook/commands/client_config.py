@@ -12,10 +12,10 @@ from ipaddress import ip_address
 
 from ..errors import ARGUMENTS_WRONG, SETTING_WRONG, HookError, printable
 from ..keys import formats, store, writer
+from ..node.caller import caller
 from ..schedulers import hosts, nodes
 from ..schedulers.jobs import selected_port
 from ..schedulers.nodes import SRUN, SUFFIX
-from .keygen import caller
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _KEY = "id_container"

@@ -15,6 +15,21 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 
 from ..errors import printable
+from ..health import hook_files
+from ..health.checks import (
+    CLIENT_PROGRAMS,
+    DEADLINE,
+    OK,
+    PROBLEM,
+    WARNING,
+    Check,
+    Result,
+    as_json,
+    read_text,
+    within_deadline,
+)
+from ..health.login import find_client
+from ..health.unserved import look, unserved
 from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..linux import syscalls
@@ -22,6 +37,7 @@ from ..linux.fast_stdlib import closing
 from ..linux.identity import Identity
 from ..linux.process import Process, sees_all_processes
 from ..log import one_line
+from ..node.caller import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
@@ -29,11 +45,6 @@ from ..schedulers.jobs import containers_port
 from ..schedulers.nodes import launcher
 from ..start.port import NO_SUCH_ADDRESS, describe_holder
 from ..start.server import Programs, require_undumpable
-from . import hook_files
-from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Result, as_json, read_text, within_deadline
-from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
-from .unserved import look, unserved
-from .wait import find_client
 
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
 _OVERLAY_SINCE = (5, 13)  # the first kernel that mounts an overlay with keys in a user namespace
@@ -57,7 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Print the result of each check; return 1 if one is a problem. Raises HookError for --node without root."""
     if arguments.node:
-        from . import node_health
+        from ..health import node_health
 
         return node_health.run(settings, as_json=arguments.json)
     daemons = find_daemons()  # this call and the next fork, so no thread may run yet

@@ -11,11 +11,10 @@ from __future__ import annotations
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node import job_record
 from ..schedulers import jobs
-from .prolog import bounded, require_root
+from ..schedulers.node_call import bounded
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
 
 DESCRIPTION = """Remove what 'ssh_hook prolog' recorded for a job. Slurm's Epilog or a PBS hook calls this, as root.
 Always exits with 0."""
@@ -25,9 +24,4 @@ FLAGS: dict[str, str] = {}
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Free the record; return 0."""
-    return bounded(lambda: _remove(settings), "the Epilog of", settings)
-
-
-def _remove(environment: Mapping[str, str]) -> None:
-    require_root()
-    job_record.remove(jobs.name_of(environment))
+    return bounded(lambda: job_record.remove(jobs.name_of(settings)), "the Epilog of", settings)

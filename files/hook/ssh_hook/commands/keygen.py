@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import INSTALL_DAMAGED, NO_KEYS, SETTING_WRONG, USER_UNKNOWN
-from ..keys import passwd, store, writer
-from ..keys.dropbearkey import Dropbearkey
+from ..errors import NO_KEYS, SETTING_WRONG
+from ..keys import writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
-from ..linux.fast_stdlib import TYPE_CHECKING, exists, os
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..node.caller import caller, describe, dropbearkey, python_packages
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
 
 DESCRIPTION = "Create your SSH keys for containers, unless you have them already."
 EXAMPLE = "ssh_hook keygen"
@@ -55,53 +54,3 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     if made:
         return f"created SSH keys for {name} in {directory}: {describe(keys)}"
     return f"{name} already has SSH keys in {directory} ({describe(keys)}): use --overwrite to replace them"
-
-
-def dropbearkey(settings: Mapping[str, str]) -> Dropbearkey | None:
-    """Return the installed dropbearkey, or None if the node has only the users' commands."""
-    directory = settings.get("DROPBEAR_DIR", "")
-    found = Dropbearkey(directory)
-    return found if directory and os.access(found.program, os.X_OK) else None
-
-
-def python_packages(settings: Mapping[str, str]) -> list[str]:
-    """Return the site's directories of Python packages."""
-    return [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
-
-
-def caller(settings: dict[str, str]) -> tuple[str, str]:
-    """Return the key directory and the name of the calling user. Raises KeyStoreError."""
-    name = caller_entry(settings).name
-    return store.key_directory(settings["HOOK_BASE_DIR"], name), name
-
-
-def caller_entry(settings: dict[str, str]) -> passwd.Entry:
-    """Return the calling user's entry in PASSWD_FILE. Raises KeyStoreError."""
-    for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
-        if not settings.get(setting):
-            raise KeyStoreError(
-                SETTING_WRONG, f"{setting} is not set: run the installed ssh_hook, which sets it, or set it yourself"
-            )
-    path = settings["PASSWD_FILE"]
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise KeyStoreError(INSTALL_DAMAGED, f"cannot read PASSWD_FILE {path}: {error.strerror}") from error
-    uid = os.getuid()
-    entry = passwd.find_by_uid(data, uid)
-    if entry is None:
-        raise KeyStoreError(
-            USER_UNKNOWN, f"no user with uid {uid} in PASSWD_FILE {path}: ask the administrator to refresh it"
-        )
-    return entry
-
-
-def is_root_without_keys(directory: str) -> bool:
-    """Return whether the caller is root without a `directory` of keys: root needs none."""
-    return os.getuid() == 0 and not exists(directory)
-
-
-def describe(keys: store.KeySet) -> str:
-    """Return the type and the fingerprint of a user's public key."""
-    return f"{store.public_key(keys).split()[0]} {store.fingerprint(keys)}"

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..linux.process import is_decimal
+from ..node.caller import caller
 from ..oci import container_paths, host_list
 from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_wait
 from ..oci.settings import default_port, parse_port
 from ..schedulers import hosts
 from ..schedulers.jobs import CallersJob, find_callers_job
 from ..start.server import PORTS_OF_JOBS, job_port
-from .keygen import caller
 
 _PROGRAMS = ("podman", "podman-hpc", "docker")
 _EDF = "edf"  # the Sarus Suite, whose users write EDFs

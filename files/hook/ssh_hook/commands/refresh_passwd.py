@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, kind_of_os
 from ..keys import name_service
 from ..linux.fast_stdlib import closing
-from .public_file import MODE, replace
+from ..node.public_file import MODE, replace
 
 DESCRIPTION = "Write the output of 'getent passwd' to FILE, and print whether the file changed."
 EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"

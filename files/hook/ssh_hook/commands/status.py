@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import SYSTEM, HookError, printable
+from ..health.login import Login, attempt, find_client
+from ..health.unserved import find_running, unserved
 from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..keys.store import KeySet
 from ..log import ERROR, WARNING, log
+from ..node.caller import caller, is_root_without_keys
 from ..node.inventory import Daemon, find_all_daemons
 from ..schedulers import nodes
 from ..schedulers.hosts import expand
-from .keygen import caller, is_root_without_keys
-from .unserved import find_running, unserved
-from .wait import Login, attempt, find_client
 
 DEADLINE = 30  # seconds for one host's answer
 _LOGINS, _MAX_LOGINS = 10.0, 8  # seconds for all logins on one host

@@ -46,7 +46,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     else:
         failures += collect_own(host_uid, ERROR)
     if arguments.metrics is not None:
-        from . import metrics  # here: most sweeps need no metrics
+        from ..health import metrics  # here: most sweeps need no metrics
 
         try:
             metrics.update(arguments.metrics, collected, failures)

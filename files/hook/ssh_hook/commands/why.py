@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, printable, shorten
+from ..health.error_catalogue import CATALOGUE, plain
+from ..health.unserved import Running, find_running, unserved
 from ..log import ERROR, NAMES, WARNING, log, one_line
 from ..node import last_messages, places
 from ..node.inventory import find_daemons
 from ..node.last_messages import SavedMessages
 from ..schedulers import nodes, slurm
 from ..schedulers.job_names import split_step
-from .error_catalogue import CATALOGUE, plain
-from .unserved import Running, find_running, unserved
 
 _NOTHING = (
     "the hook has reported no error or warning about your containers on this node since it booted: if a container "

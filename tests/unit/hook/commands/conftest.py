@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ssh_hook.commands import public_file
+from ssh_hook.node import public_file
 
 
 @pytest.fixture(name="held_up")

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssh_hook.commands import doctor, hook_files
-from ssh_hook.commands.checks import OK, PROBLEM, WARNING, Check, within_deadline
+from ssh_hook.commands import doctor
 from ssh_hook.errors import INSTALL_DAMAGED, HookError
+from ssh_hook.health import hook_files
+from ssh_hook.health.checks import OK, PROBLEM, WARNING, Check, within_deadline
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.fast_stdlib import os as lean_os
 from ssh_hook.node.inventory import Daemon

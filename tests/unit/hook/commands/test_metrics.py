@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from ssh_hook.commands import metrics, public_file, sweep
+from ssh_hook.commands import sweep
 from ssh_hook.errors import (
     DISK_FULL,
     HOME_HANGS,
@@ -23,8 +23,9 @@ from ssh_hook.errors import (
     HookError,
     LateError,
 )
+from ssh_hook.health import metrics
 from ssh_hook.linux import syscalls
-from ssh_hook.node import last_messages, locks, places, user_child
+from ssh_hook.node import last_messages, locks, places, public_file, user_child
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:

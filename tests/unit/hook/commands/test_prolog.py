@@ -12,11 +12,10 @@ from typing import NoReturn
 import pytest
 from patience import within
 from ssh_hook import system_log
-from ssh_hook.commands import epilog, prolog
 from ssh_hook.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
 from ssh_hook.node import job_place, job_record, locks, places
-from ssh_hook.schedulers import pbs
+from ssh_hook.schedulers import node_call, pbs
 
 # What slurmd gives a Prolog.
 SLURM = {
@@ -35,7 +34,7 @@ PBS = {
     "PBS_SCHEDSELECT": "2:ncpus=8:mpiprocs=2",
 }
 
-LIMITS = {name: getattr(prolog, name) for name in ("_WORK", "_REPORT")}
+LIMITS = {name: getattr(node_call, name) for name in ("_WORK", "_REPORT")}
 
 
 @pytest.fixture(name="mounted", autouse=True)
@@ -44,8 +43,7 @@ def fixture_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     monkeypatch.setattr(job_place, "make", lambda uid: (mounted / str(uid)).touch())
-    monkeypatch.setattr(prolog, "require_root", lambda: None)
-    monkeypatch.setattr(epilog, "require_root", lambda: None)
+    monkeypatch.setattr(node_call, "_require_root", lambda: None)
     return mounted
 
 
@@ -280,13 +278,13 @@ def sleep_long(*_arguments: object) -> None:
     [
         lambda patch: patch.setattr(job_record, "write", sleep_long),
         lambda patch: (patch.setattr(job_record, "write", sleep_long), patch.setattr(system_log, "send", sleep_long)),
-        lambda patch: (patch.setattr(job_record, "write", sleep_long), patch.setattr(prolog, "log", sleep_long)),
+        lambda patch: (patch.setattr(job_record, "write", sleep_long), patch.setattr(node_call, "log", sleep_long)),
     ],
     ids=["file system", "system's log", "standard error"],
 )
 def test_nothing_holds_it_up(monkeypatch: pytest.MonkeyPatch, stops: Callable[[pytest.MonkeyPatch], object]) -> None:
     for name, limit in LIMITS.items():
-        monkeypatch.setattr(prolog, name, limit)
+        monkeypatch.setattr(node_call, name, limit)
     stops(monkeypatch)
     begun = time.monotonic()
     assert dispatch("prolog", [], SLURM) == 0
@@ -297,7 +295,7 @@ def test_a_prolog_that_is_late_is_of_no_home(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(job_record, "write", sleep_long)
-    monkeypatch.setattr(prolog, "_WORK", LIMITS["_WORK"])
+    monkeypatch.setattr(node_call, "_WORK", LIMITS["_WORK"])
     assert dispatch("prolog", [], SLURM) == 0
     words = "the Prolog of job 1234 timed out after 1 s: /run hangs, or the node is overloaded [system]"
     assert capfd.readouterr().err == f"ssh_hook: error: {words}\n"

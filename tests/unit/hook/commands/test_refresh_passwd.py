@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ssh_hook.commands import public_file, refresh_passwd
+from ssh_hook.commands import refresh_passwd
 from ssh_hook.errors import HookError, LateError
 from ssh_hook.keys import name_service
+from ssh_hook.node import public_file
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 PROGRAM = """

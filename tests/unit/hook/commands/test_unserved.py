@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from containers import TOO_LATE
-from ssh_hook.commands import unserved as module
-from ssh_hook.commands.unserved import Running, is_near, unserved
 from ssh_hook.errors import HOME_HANGS, LateError
+from ssh_hook.health import unserved as module
+from ssh_hook.health.unserved import Running, is_near, unserved
 from ssh_hook.linux import disposable_process
 
 ENABLED = "com.hooks.ssh.enabled"

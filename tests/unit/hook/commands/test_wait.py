@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 from patience import within
 from ssh_hook.commands import wait as module
+from ssh_hook.commands.wait import describe
 from ssh_hook.dispatch import dispatch, parse
-from ssh_hook.commands.wait import attempt, describe
 from ssh_hook.errors import SYSTEM, HookError
+from ssh_hook.health import login
+from ssh_hook.health.login import attempt
 from ssh_hook.schedulers.slurm import NotYetError
 
 Peer = Callable[..., int]
@@ -106,7 +108,7 @@ def test_anything_else_is_none(
                 server.getpeername()
                 server.settimeout(0.5)
 
-        monkeypatch.setattr(module, "_set_timeout", shorten)
+        monkeypatch.setattr(login, "_set_timeout", shorten)
     assert attempt("127.0.0.1", peer(*pieces, stays=stays), soon(), no_doubt) == reason
 
 
@@ -244,11 +246,11 @@ def test_the_client_is_the_roles_or_else_the_nodes_own(tmp_path: Path, monkeypat
         HookError,
         match=r"^this node has no SSH client, neither .*/dropbear/bin/ssh nor ssh in PATH: ask the administrator to",
     ):
-        module.find_client(settings)
+        login.find_client(settings)
     for path in (tmp_path / "ssh", tmp_path / "dropbear/bin/ssh"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o755)
-        assert module.find_client(settings) == str(path)
+        assert login.find_client(settings) == str(path)
 
 
 def test_hosts_are_grouped_by_reason_and_cut() -> None:
@@ -385,7 +387,7 @@ def test_what_a_server_prints_costs_little(tmp_path: Path, script: str, said: st
     client = tmp_path / "ssh"
     client.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     client.chmod(0o755)
-    check = module.Login.__new__(module.Login)
+    check = login.Login.__new__(login.Login)
     vars(check).update(_user="alice", _command=[str(client)], _clients=threading.BoundedSemaphore(1), _running=set())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert check("10.1.1.1", time.monotonic() + 2) == said

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from patience import within
 from ssh_hook.commands import why
-from ssh_hook.commands.error_catalogue import CATALOGUE, plain
 from ssh_hook.errors import ARGUMENTS_WRONG, NO_CONTAINER, NO_SHELL, PORT_TAKEN, SYSTEM, HookError
+from ssh_hook.health.error_catalogue import CATALOGUE, plain
 from ssh_hook.schedulers import bounded_output, nodes, slurm
 
 LIMIT = bounded_output._REAP_TIMEOUT

@@ -18,6 +18,7 @@ from ...keys.passwd import Entry
 from ...linux import syscalls
 from ...linux.process import Process
 from ...log import ERROR, WARNING, log
+from ...node.caller import caller_entry, python_packages
 from ...node.engine import runtime_directory
 from ...node.running import RunningProcess
 from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, REQUIRE_SHELL, WAIT
@@ -25,7 +26,6 @@ from ...oci.requests import named_by_variables, requested
 from ...oci.settings import Settings, parse_port_choice
 from ...start.attach import Attach, attach
 from ...start.from_process import from_process
-from ..keygen import caller_entry, python_packages
 from . import attachments, job_step, leftovers, targets
 
 DESCRIPTION = """Start an SSH daemon in one of your running containers.

@@ -15,11 +15,11 @@ import time
 
 from ..errors import INTERNAL, NOT_TRUSTED, HookError, kind_of_os
 from ..linux.fast_stdlib import closing, read_all
-from ..linux.files import is_own
+from ..linux.files import READ, is_own
 from ..node import last_messages, places, user_child
 from ..node.inventory import find_all_daemons
+from ..node.public_file import replace
 from .error_catalogue import CATALOGUE
-from .public_file import replace
 
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_VALUE = 1 << 53  # the largest count in a float64
@@ -122,7 +122,7 @@ def _open_own(path: str) -> int:
 def _read(name: str, directory: int) -> str:
     """Return the text of an earlier file; empty if there is none, or it is not the caller's."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        descriptor = os.open(name, READ, dir_fd=directory)
     except OSError:
         return ""
     with closing(descriptor):

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
-
 from ..errors import HookError, LateError, kind_of_os
 from ..linux import disposable_process
-from ..linux.files import remove_leftovers, replace_files
+from ..linux.fast_stdlib import basename, closing, os, read_all
+from ..linux.files import READ, remove_leftovers, replace_files
 from ..log import WARNING, log
-from ..node import user_child
+from . import user_child
 
 MODE = 0o644
 
@@ -22,7 +21,7 @@ def replace(path: str, directory: int, content: bytes, lock: int | None = None) 
 
     `lock`: that of user_child.py, where a process that hangs is to be the only one.
     """
-    name = os.path.basename(path)
+    name = basename(path)
 
     def work() -> bytes:
         try:
@@ -46,8 +45,8 @@ def replace(path: str, directory: int, content: bytes, lock: int | None = None) 
 
 def _content(name: str, directory: int) -> bytes | None:
     try:
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
-            return file.read()
+        with closing(os.open(name, READ, dir_fd=directory)) as file:
+            return read_all(file)
     except OSError:
         return None
 
