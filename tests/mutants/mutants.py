@@ -11,7 +11,7 @@ from sources import Fault
 
 PROMISES = (
     Fault(
-        "No path of an image, home or volume leads out of the container",
+        "No path of an image, home or volume leads out of the container, even if it is replaced meanwhile",
         "open_in_root",
         "fsencode(path), flags, 0, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS",
         "fsencode(path.lstrip('/') or '.'), flags, 0, syscalls.RESOLVE_NO_MAGICLINKS",
@@ -19,7 +19,7 @@ PROMISES = (
         "executable file `/opt/oci-hooks/ssh/bin/ssh` not found",
     ),
     Fault(
-        "No path of an image, home or volume leads out of the container",
+        "No path of an image, home or volume leads out of the container, even if it is replaced meanwhile",
         "_walk",
         "if len(stack) > 1:\n                    os.close(stack.pop())\n                continue",
         "stack.append(os.open('..', os.O_PATH, dir_fd=stack[-1]))\n                continue",
@@ -27,7 +27,7 @@ PROMISES = (
         "No such uid 2001",
     ),
     Fault(
-        "This also holds if a path is replaced by a link meanwhile",
+        "No path of an image, home or volume leads out of the container, even if it is replaced meanwhile",
         "_open_created",
         "os.O_PATH | os.O_NOFOLLOW | flags",
         "os.O_PATH | flags",
@@ -35,7 +35,7 @@ PROMISES = (
         "changed on the host",
     ),
     Fault(
-        "The owner of a directory above a container's root cannot redirect the hook",
+        "The owner of a directory above a container's root cannot redirect the hook or a session",
         "_is_made",
         "    if outside is None:\n",
         "    return True\n    if outside is None:\n",
@@ -43,7 +43,7 @@ PROMISES = (
         "the hook worked in a directory that bob chose",
     ),
     Fault(
-        "No session starts if the runtime then uses another directory as the root",
+        "The owner of a directory above a container's root cannot redirect the hook or a session",
         "_run_daemon",
         "if not root.mount.mount:",
         "if True:",
@@ -147,7 +147,7 @@ PROMISES = (
         "DID NOT RAISE .*StartFailed",
     ),
     Fault(
-        "An image cannot make the hook write into another user's home",
+        "Keys are made with the user's rights alone, and in no home that an image chooses",
         "Supervisor._make_keys",
         " and owner.is_vouched",
         "",
@@ -155,7 +155,7 @@ PROMISES = (
         "DID NOT RAISE .*StartFailed",
     ),
     Fault(
-        "Keys are made with the user's rights alone",
+        "Keys are made with the user's rights alone, and in no home that an image chooses",
         "make_keys",
         "owner.file_owner))",
         "None))",
@@ -163,7 +163,7 @@ PROMISES = (
         "belongs to uid 2001, but must belong to uid 0",
     ),
     Fault(
-        "Keys are made with the user's rights alone",
+        "Keys are made with the user's rights alone, and in no home that an image chooses",
         "Dropbearkey._execute",
         "path], {})",
         "path], dict(os.environ))",
@@ -171,7 +171,7 @@ PROMISES = (
         "assert b'LD_PRELOAD_OF_THE_CALLER' not in b'",
     ),
     Fault(
-        "Keys are made with the user's rights alone",
+        "Keys are made with the user's rights alone, and in no home that an image chooses",
         "Dropbearkey._execute",
         "signal.alarm(_SECONDS)",
         "pass",
@@ -179,7 +179,7 @@ PROMISES = (
         "ends with status 0|DID NOT RAISE|No such file",
     ),
     Fault(
-        "Keys are made with the user's rights alone",
+        "Keys are made with the user's rights alone, and in no home that an image chooses",
         "_install_first",
         "_rename(parent, fresh, CURRENT)  # fails",
         "_exchange(parent, fresh, CURRENT) or _rename(parent, fresh, CURRENT)  # fails",
@@ -187,7 +187,7 @@ PROMISES = (
         "where True = <function generate_first",
     ),
     Fault(
-        "Root makes no directory for the user where root's programs look for code",
+        "Root makes no directory for the user where programs look for code",
         "Rootfs.pidfile",
         "place.startswith(_RUNTIME_DIRECTORIES)",
         "True",
@@ -227,7 +227,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "A container learns only the hosts of its own user's jobs",
+        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "read",
         "return record if record is None or record.uid == uid else None",
         "return record",
@@ -235,7 +235,7 @@ PROMISES = (
         "JobRecord object at",
     ),
     Fault(
-        "A container learns only the hosts of its own user's jobs",
+        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "find_job",
         'name, step = "", ""',
         "pass",
@@ -243,7 +243,7 @@ PROMISES = (
         "SLURM_JOB_ID",
     ),
     Fault(
-        "Only root writes what containers learn about their job",
+        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "open_roots",
         " and not status.st_mode & _OTHERS_WRITE",
         "",
@@ -251,7 +251,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "Only root writes what containers learn about their job",
+        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "_roots",
         " if is_rootless else {0}",
         "",
@@ -259,7 +259,7 @@ PROMISES = (
         "== \\{0\\}",
     ),
     Fault(
-        "Other users cannot learn a job's hosts from its record",
+        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "_overwrite",
         "os.fchmod(file, 0o640)",
         "os.fchmod(file, 0o644)",
@@ -267,7 +267,7 @@ PROMISES = (
         "At index 2 diff: 420",
     ),
     Fault(
-        "Other users cannot learn a job's hosts from its record",
+        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "make_place",
         "os.chmod(path, 0o711)",
         "os.chmod(path, 0o755)",
@@ -307,7 +307,7 @@ PROMISES = (
         "DID NOT RAISE .*StartFailed",
     ),
     Fault(
-        "Users can read only the hook's messages about their own containers",
+        "Users can read only the hook's messages about their own containers, and delay no start through them",
         "admit",
         "(_OTHER, 0, no)]",
         "(_OTHER, 7, no)]",
@@ -315,7 +315,7 @@ PROMISES = (
         "assert 0 == 1",
     ),
     Fault(
-        "Users can read only the hook's messages about their own containers",
+        "Users can read only the hook's messages about their own containers, and delay no start through them",
         "_format",
         'f"job={printable(job)}"',
         'f"job={job}"',
@@ -323,7 +323,7 @@ PROMISES = (
         "'error', '', 'v'",
     ),
     Fault(
-        "Users can read only the hook's messages about their own containers",
+        "Users can read only the hook's messages about their own containers, and delay no start through them",
         "_open_own_in",
         "or not is_own(os.fstat(handle), stat.S_IFDIR):",
         ":",
@@ -331,7 +331,7 @@ PROMISES = (
         "DID NOT RAISE .*OSError",
     ),
     Fault(
-        "Users can read only the hook's messages about their own containers",
+        "Users can read only the hook's messages about their own containers, and delay no start through them",
         "Log.keep",
         "one_line(message)",
         "message",
@@ -339,7 +339,7 @@ PROMISES = (
         r"where False = is_short_line\('a\\nssh_hook: error: b",
     ),
     Fault(
-        "Users can read only the hook's messages about their own containers",
+        "Users can read only the hook's messages about their own containers, and delay no start through them",
         "Log.__call__",
         "message = one_line(message)",
         "message = str(message)",
@@ -347,7 +347,7 @@ PROMISES = (
         "not enough values to unpack|too many values to unpack",
     ),
     Fault(
-        "Nobody can delay a start through the file with these messages",
+        "Users can read only the hook's messages about their own containers, and delay no start through them",
         "make_place",
         "os.chmod(path, 0o711)",
         "os.chmod(path, 0o755)",
@@ -355,7 +355,7 @@ PROMISES = (
         "assert 0 == 2",
     ),
     Fault(
-        "A system log that does not respond does not delay a start",
+        "A system log that does not respond delays neither a start nor a login",
         "send_to_path",
         " | SOCK_NONBLOCK",
         "",
@@ -569,7 +569,7 @@ PROMISES = (
         "hostname contains invalid characters",
     ),
     Fault(
-        "Root makes no home among an image's programs, even if an image or a variable names one there",
+        "Root makes no directory for the user where programs look for code",
         "Home._is_known",
         "return path in",
         "return True or path in",
@@ -793,7 +793,7 @@ PROMISES = (
         "diff: '00000000.*' != '00000008",
     ),
     Fault(
-        "Its AppArmor profile and SELinux label apply",
+        "The container's seccomp profile, LSM label and limits apply",
         "_write",
         "os.write(descriptor, fsencode(value))",
         "pass",
@@ -801,7 +801,7 @@ PROMISES = (
         "assert '' == 'exec profile'",
     ),
     Fault(
-        "Its AppArmor profile and SELinux label apply",
+        "The container's seccomp profile, LSM label and limits apply",
         "Labels.__init__",
         "if container.selinux_label:",
         "if False:",
@@ -809,7 +809,7 @@ PROMISES = (
         "assert '' == 'system_u:",
     ),
     Fault(
-        "Its AppArmor profile and SELinux label apply",
+        "The container's seccomp profile, LSM label and limits apply",
         "Labels.apply",
         "except OSError as error:\n",
         "except OSError as error:\n                continue\n",
@@ -865,7 +865,7 @@ PROMISES = (
         r"\[3, 3\] == \[2, 3\]",
     ),
     Fault(
-        "A system log that does not respond does not delay a login",
+        "A system log that does not respond delays neither a start nor a login",
         "open_login_log",
         "            syscalls.set_send_timeout(socket, _TIMEOUT)\n",
         "",
@@ -873,7 +873,7 @@ PROMISES = (
         r"\(0, False\) == \(0, True\)",
     ),
     Fault(
-        "The container's seccomp profile applies",
+        "The container's seccomp profile, LSM label and limits apply",
         "Confinement.apply",
         "if self._filter is not None:",
         "if False:",
@@ -881,7 +881,7 @@ PROMISES = (
         "assert 0 == 1",
     ),
     Fault(
-        "The container's seccomp profile applies",
+        "The container's seccomp profile, LSM label and limits apply",
         "_CachedProgram.read",
         'if is_own(os.fstat(file)) else b""',
         "",
@@ -889,7 +889,7 @@ PROMISES = (
         "assert b'12345678' == b'",
     ),
     Fault(
-        "The container's seccomp profile applies",
+        "The container's seccomp profile, LSM label and limits apply",
         "Confinement._make_filter",
         "if require:",
         "if False:",
@@ -897,7 +897,7 @@ PROMISES = (
         "DID NOT RAISE .*StartFailed",
     ),
     Fault(
-        "Its limits for memory, processes and accounting apply",
+        "The container's seccomp profile, LSM label and limits apply",
         "Cgroups.enter",
         'os.write(file, b"0")',
         "pass",
@@ -953,7 +953,7 @@ PROMISES = (
         "assert 0 == 255",
     ),
     Fault(
-        "Logins do not depend on who owns the directories of an image and its user's home, or may write to them",
+        "Owners and modes of the directories in image and home keep no user out, and let nobody else in",
         "Server.arguments",
         '["-D", from_programs(KEYS)]',
         '["-D", KEYS]',
@@ -961,7 +961,7 @@ PROMISES = (
         r"Permission denied \(publickey\)",
     ),
     Fault(
-        "Logins do not depend on who owns the directories of an image and its user's home, or may write to them",
+        "Owners and modes of the directories in image and home keep no user out, and let nobody else in",
         "Home.make_keys_directory",
         " and self._is_private(self._home) and self._is_private(self.ssh)",
         "",
@@ -969,7 +969,7 @@ PROMISES = (
         "At index 0 diff: 255 != 3",
     ),
     Fault(
-        "Who may write to these directories lets nobody in",
+        "Owners and modes of the directories in image and home keep no user out, and let nobody else in",
         "Server.arguments",
         '["-r", from_programs(path)]',
         '["-r", path]',
@@ -1117,7 +1117,7 @@ PROMISES = (
         r"assert \(5, 0\) == \(2, 1\)",
     ),
     Fault(
-        "A start that fails or is killed leaves nothing",
+        "A start that fails, is killed or lacks resources leaves nothing",
         "Supervisor._roll_back",
         "            plan.registration.remove()\n",
         "",
@@ -1125,7 +1125,7 @@ PROMISES = (
         r"the hook left \['ssh_hook.daemon'\]",
     ),
     Fault(
-        "A start without enough processes, memory, descriptors or disk space leaves nothing either",
+        "A start that fails, is killed or lacks resources leaves nothing",
         "raise_own_limits",
         "if soft < needed:",
         "if False:",
@@ -1238,7 +1238,7 @@ PROMISES = (
         "DID NOT RAISE .*LateError",
     ),
     Fault(
-        "An audit runs the hook on a node only if nobody but root can change it",
+        "Neither a deployment nor an audit runs a program with root's rights that others can change",
         "servers",
         "None if _secure_path.violations_of(*own) else",
         "",
@@ -1342,7 +1342,7 @@ PROMISES = (
         r"assert \[\] == \['256M'\]",
     ),
     Fault(
-        "Names of nodes, users and files are escaped in the report of an audit",
+        "The report of an audit escapes all names, and shows no key",
         "page",
         "autoescape=True",
         "autoescape=False",
@@ -1350,7 +1350,7 @@ PROMISES = (
         r"where \d+ = <built-in method count .*<script>alert\(1\)'",
     ),
     Fault(
-        "Names of nodes, users and files are escaped in the report of an audit",
+        "The report of an audit escapes all names, and shows no key",
         "_row",
         '"name": printable(name),',
         '"name": name,',
@@ -1358,7 +1358,7 @@ PROMISES = (
         r"Left contains one more item: '<script>alert\(1\)",
     ),
     Fault(
-        "Names of nodes, users and files are escaped in the report of an audit",
+        "The report of an audit escapes all names, and shows no key",
         "audit.html.j2",
         "default-src 'none'",
         "default-src 'self'",
@@ -1366,7 +1366,7 @@ PROMISES = (
         "default-src 'self'",
     ),
     Fault(
-        "The report of an audit shows no key from a file that replaced ours",
+        "The report of an audit escapes all names, and shows no key",
         "_shown",
         " or any(map(_may_be_key, _LONG_WORD.findall(text)))",
         "",
@@ -1374,7 +1374,7 @@ PROMISES = (
         "assert 'that is not shown, since it may contain a key' in '-b3BlbnNzaC1rZXktdjE",
     ),
     Fault(
-        "The report of an audit shows no key from a file that replaced ours",
+        "The report of an audit escapes all names, and shows no key",
         "changes",
         "map(_shown, lines[:_MAX_LINES])",
         "map(_shown, lines)",
@@ -1430,7 +1430,7 @@ PROMISES = (
         "ssh_hook-backup",
     ),
     Fault(
-        "A deployment runs no program with root's rights that others can change",
+        "Neither a deployment nor an audit runs a program with root's rights that others can change",
         "interpreter",
         "    if violations:\n",
         "    if False:\n",
@@ -1438,7 +1438,7 @@ PROMISES = (
         "At index 1 diff: False != True",
     ),
     Fault(
-        "A deployment runs no program with root's rights that others can change",
+        "Neither a deployment nor an audit runs a program with root's rights that others can change",
         "rights",
         '"user": NOBODY, ',
         "",
@@ -1446,7 +1446,7 @@ PROMISES = (
         r"65534\\n",
     ),
     Fault(
-        "A deployment runs no program with root's rights that others can change",
+        "Neither a deployment nor an audit runs a program with root's rights that others can change",
         "report",
         "    if unsafe:\n        return dict.fromkeys(versions)",
         "    if False:\n        return dict.fromkeys(versions)",
@@ -1454,7 +1454,7 @@ PROMISES = (
         "Dropbear was not run",
     ),
     Fault(
-        "A deployment runs no program with root's rights that others can change",
+        "Neither a deployment nor an audit runs a program with root's rights that others can change",
         "podman_hooks_dirs",
         "if _secure_path.violations_of(program):",
         "if False:",
@@ -2237,7 +2237,7 @@ PATCHES = (
 )
 HALF_IN_C = {
     "No code of the user runs in the container's mount namespace before the container's own program": "06-gate",
-    "No session starts if the runtime then uses another directory as the root": "06-gate",
+    "The owner of a directory above a container's root cannot redirect the hook or a session": "06-gate",
     "The daemon listens where the container's processes would": "06-gate",
     "Only the user's keys open a session": "01-own-user-only",
     "Only the container's user can log in through the door without a key": "10-door",
@@ -2245,7 +2245,7 @@ HALF_IN_C = {
         "08-floods"
     ),
     "Variables of a container's process reach only that container's sessions": "09-environment",
-    "A system log that does not respond does not delay a login": "11-logins",
+    "A system log that does not respond delays neither a start nor a login": "11-logins",
     "The descriptor of the log's directory leads nowhere else": "11-logins",
     "A user's `ssh` connects only to the user's containers": "02-containers",
 }
