@@ -31,7 +31,7 @@ options:
       name: {type: str, required: true, choices: [dropbear, libsodium, openssh, openssl], description: "Its project."},
       archive: {type: str, required: true, description: "Name of the archive."},
       sha256: {type: str, required: true, description: "SHA-256 of the archive, in hexadecimal."},
-      files: {type: dict, default: {}, description: "Files to add to the source. Each name to its text."},
+      files: {type: dict, default: {}, description: "Files to add to the source. Each path to its text."},
       patches: {type: dict, default: {}, description: "Unified diffs. Each name to its text, in the order of names."}}}
 """
 

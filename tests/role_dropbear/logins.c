@@ -45,10 +45,6 @@ static struct {
 static struct {
 	char *addrstring;
 } svr_ses = {"10.0.0.1%\033:4000"}; /* an interface's name is at the end of addresses of some networks */
-static struct {
-	char *logins;
-	int logins_socket, logins_text, logins_directory;
-} svr_opts = {NULL, -1, -1, -1};
 static unsigned long clock_ms = 1000000;
 
 static void gettime_wrapper(struct timespec *now) {
@@ -131,15 +127,15 @@ static void open_log(const char *protocol, int with_directory) {
 	static char words[16];
 	FILE *writer;
 
-	svr_opts.logins_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
-	setsockopt(svr_opts.logins_socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	svr_opts.logins_directory = with_directory ? open(".", O_PATH | O_DIRECTORY) : -1;
-	if (connect(svr_opts.logins_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 || pipe(text) < 0) {
+	log_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
+	setsockopt(log_socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	log_directory = with_directory ? open(".", O_PATH | O_DIRECTORY) : -1;
+	if (connect(log_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 || pipe(text) < 0) {
 		abort();
 	}
-	svr_opts.logins_text = text[0];
-	snprintf(words, sizeof(words), "%d,%d", svr_opts.logins_socket, svr_opts.logins_text);
-	svr_opts.logins = words;
+	text_fd = text[0];
+	snprintf(words, sizeof(words), "%d,%d", log_socket, text_fd);
+	argument = words;
 	writer = fdopen(text[1], "w");
 	fprintf(writer, "%s log 3600 1\n, user alice, job 7\n%s", protocol,
 		strcmp(protocol, "journal") == 0 ? "SSH_HOOK_USER=alice\n" : " user=\"alice\"");
@@ -281,10 +277,10 @@ int main(int argc, char **argv) {
 	if (argc == 3 && strcmp(argv[2], "small files") == 0) {
 		const struct rlimit limit = {LINE_LEN / 4, RLIM_INFINITY};
 		setrlimit(RLIMIT_FSIZE, &limit);
-		number = svr_opts.logins_socket;
+		number = log_socket;
 		printf("== listener: %d\n", logins_listener());
 		printf("== %d\n", shared != NULL);
-		if (fcntl(number, F_GETFD) >= 0 || svr_opts.logins[0] != '\0') {
+		if (fcntl(number, F_GETFD) >= 0 || argument[0] != '\0') {
 			abort(); /* its connections would try to log, or have the descriptors */
 		}
 		return 0;
@@ -292,7 +288,7 @@ int main(int argc, char **argv) {
 	if (!logins_listener() || shared == NULL || prctl(PR_GET_DUMPABLE) != 1) {
 		abort(); /* nothing here makes it so, the server was not before */
 	}
-	if (fcntl(svr_opts.logins_socket, F_GETFD) != 0 || fcntl(svr_opts.logins_text, F_GETFD) != 0) {
+	if (fcntl(log_socket, F_GETFD) != 0 || fcntl(text_fd, F_GETFD) != 0) {
 		abort(); /* its connections have to inherit them */
 	}
 
@@ -317,7 +313,7 @@ int main(int argc, char **argv) {
 		setrlimit(RLIMIT_AS, &no_memory); /* as another process can do */
 	}
 	logins_connection(0);
-	if (shared == NULL || fcntl(svr_opts.logins_socket, F_GETFD) != FD_CLOEXEC || fcntl(svr_opts.logins_text, F_GETFD) >= 0) {
+	if (shared == NULL || fcntl(log_socket, F_GETFD) != FD_CLOEXEC || fcntl(text_fd, F_GETFD) >= 0) {
 		abort();
 	}
 	ses.authstate.authdone = 1;
@@ -355,7 +351,7 @@ int main(int argc, char **argv) {
 	logins_begin(&login, "shell", NULL);
 	print_received("after a loss");
 
-	svr_opts.logins_text = -1;
+	text_fd = -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, door) < 0) {
 		abort();
 	}

@@ -18,12 +18,14 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX_UNAUTH_CLIENTS 32
+#define MAX_UNAUTH_PROCESSES 8
 #define UNAUTH_CLIENTS_PER_PROCESS 4
 #define UNAUTH_SHARE 2
 #define BANNER_TIMEOUT 20
@@ -31,11 +33,28 @@
 #define MAX_LISTEN_ADDR 2
 #define LOCAL_IDENT "SSH-2.0-server"
 
-#define PROCESSES 8
+#define DROPBEAR_SUCCESS 0
+#define DROPBEAR_FAILURE -1
+#define TRACE(text)
+#define m_str_to_uint(text, value) (*(value) = (unsigned int)atoi(text), DROPBEAR_SUCCESS)
+#define dropbear_fd_set(fd, set) FD_SET(fd, set)
+#define dropbear_exit(...) abort()
+#define dropbear_log(priority, ...) ((void)(priority))
+#define setnonblocking(sock) ((void)(sock)) /* nobody opens the listening sockets */
+
 #define ROUNDS 500
 #define ROUND_MS 10
-#define PORT 0 /* the listening sockets, which nobody opens */
+#define PORT 0 /* the listening sockets */
 #define DOOR 1
+
+static struct {
+	struct {
+		int authdone;
+	} authstate;
+} ses;
+static struct {
+	int childpipe;
+} svr_ses;
 
 static unsigned long clock_ms = 1000000;
 static const char *address;
@@ -95,6 +114,7 @@ static void logins_dropped(void) {
 #define accept(sock, addr, len) accept_client(addr)
 #define getsockopt(sock, level, name, value, len) get_option(sock, level, name, value, len)
 #define kill(pid, number) 0
+#include "svr-door.c"
 #include "svr-preauth.c"
 
 static int is_dropped(int sock) {
@@ -111,7 +131,7 @@ static int connect_from(const char *source) {
 
 	address = source;
 	waits = 1;
-	preauth_accept(listener, listener);
+	accept_all(listener);
 	return waits ? -1 : client;
 }
 
@@ -120,7 +140,7 @@ static int pass_round(const char *flood, int sock) {
 	static int floods[FD_SETSIZE], count;
 	struct preauth_conn *conn;
 	struct timeval none = {0, 0};
-	int i, maxfd = 0, started = 0, ends[2];
+	int i, maxfd = 0, started = 0, ends[2], given[2];
 	fd_set fds;
 
 	clock_ms += ROUND_MS;
@@ -139,6 +159,8 @@ static int pass_round(const char *flood, int sock) {
 	}
 	FD_ZERO(&fds);
 	preauth_select(&fds, &maxfd);
+	FD_CLR(PORT, &fds);
+	FD_CLR(DOOR, &fds);
 	select(maxfd + 1, &fds, NULL, NULL, &none);
 	preauth_update(&fds);
 	while ((conn = preauth_next()) != NULL) {
@@ -149,7 +171,9 @@ static int pass_round(const char *flood, int sock) {
 		if (pipe(ends) < 0) {
 			abort();
 		}
-		preauth_started(conn, 0, ends[0]);
+		given[0] = ends[0];
+		given[1] = dup(ends[1]); /* the process keeps the other */
+		preauth_started(conn, 0, given);
 		set_state(conn, WAITS);
 	}
 	for (conn = conns; conn < conns + MAX_CONNS; conn++) {
@@ -161,10 +185,14 @@ static int pass_round(const char *flood, int sock) {
 }
 
 int main(int argc, char **argv) {
+	static const int listening[] = {PORT, DOOR};
+	char words[16];
 	int i, sock;
 
 	signal(SIGPIPE, SIG_IGN);
-	preauth_init(PROCESSES, 3, strcmp(argv[argc - 1], "stranger") == 0 ? getuid() + 1 : getuid());
+	snprintf(words, sizeof(words), "%d,%u", DOOR, getuid() + (strcmp(argv[argc - 1], "stranger") == 0));
+	door_parse(words);
+	preauth_init(listening, 2, 3);
 	for (i = 0; i < ROUNDS; i++) {
 		pass_round(argv[1], -1);
 	}

@@ -39,6 +39,7 @@ from sites import (
 )
 
 PATCHES = ROOT / "roles" / "dropbear" / "files" / "patches" / "dropbear"
+OWN = ROOT / "roles" / "dropbear" / "files" / "src" / "dropbear"
 OTHER_VERSION = "2026.95"  # which the role does not know
 # The release archives, by the variables that name copies of them.
 ARCHIVES = {
@@ -333,18 +334,17 @@ def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
             archive.extractall(directory.parent, filter="tar")
     for patch in sorted(PATCHES.glob("*.patch")):
         run("patch", "-d", made.patched, "-p1", "-i", patch)
+    for file in OWN.iterdir():
+        shutil.copy(file, made.patched / "src")
     return made
 
 
 @pytest.mark.parametrize("limit", ["the role's", "largest", "larger"])
 def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tmp_path: Path, limit: str) -> None:
     (tmp_path / "includes.h").write_text("#include <sys/select.h>\n")
-    for header in ("dbutil.h", "session.h", "svr-logins.h"):
-        (tmp_path / header).touch()
-    source = sources.patched / "src"
-    for file in ("svr-preauth.c", "svr-preauth.h"):
-        shutil.copy(source / file, tmp_path)  # away from headers that need a configuration
-    lines = (source / "sysoptions.h").read_text().splitlines()
+    for header in ("dbutil.h", "session.h"):
+        (tmp_path / header).touch()  # in place of those that need a configuration
+    lines = (sources.patched / "src" / "sysoptions.h").read_text().splitlines()
     lines += (ROOT / "roles/dropbear/files/localoptions.h").read_text().splitlines()
     names = r"#define (DROPBEAR_MAX_PORTS|MAX_LISTEN_ADDR|MAX_UNAUTH_CLIENTS) "
     options = dict(re.match(r"#define (\w+) ([^/]*)", line).groups() for line in lines if re.match(names, line))
@@ -352,10 +352,19 @@ def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tm
     if limit != "the role's":
         options["MAX_UNAUTH_CLIENTS"] = str(1024 - 30 - 17 + (limit == "larger"))
     defines = [f"-D{name}={value}" for name, value in options.items()]
-    command = ["musl-gcc", "-E", *defines, str(tmp_path / "svr-preauth.c")]
+    command = ["musl-gcc", "-E", *defines, "-I", str(tmp_path), str(OWN / "svr-preauth.c")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == (limit == "larger")
     assert ("MAX_UNAUTH_CLIENTS is too large" in done.stderr) == (limit == "larger"), done.stderr
+
+
+def build_alone(directory: Path, name: str, *headers: str) -> Path:
+    """Build a program that includes files of ours without Dropbear, whose headers are empty for it."""
+    for header in headers:
+        (directory / header).touch()
+    program = directory / Path(name).stem
+    run("musl-gcc", "-static", "-I", directory, "-I", OWN, "-o", program, HERE / name)
+    return program
 
 
 @pytest.mark.parametrize(
@@ -371,26 +380,16 @@ def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tm
         ("door", "door", "dropped"),
     ],
 )
-def test_who_gives_way_to_a_flood(sources: Sources, tmp_path: Path, flood: str, user: str, end: str) -> None:
+def test_who_gives_way_to_a_flood(tmp_path: Path, flood: str, user: str, end: str) -> None:
     """By addresses, and in a network of IPv6 by the computers in it. Those who come by the door are one address."""
-    for header in ("includes.h", "dbutil.h", "session.h", "svr-logins.h"):
-        (tmp_path / header).touch()
-    for file in ("svr-preauth.c", "svr-preauth.h"):
-        shutil.copy(sources.patched / "src" / file, tmp_path)
-    program = tmp_path / "preauth"
-    run("musl-gcc", "-static", "-I", tmp_path, "-o", program, HERE / "preauth.c")
+    program = build_alone(tmp_path, "preauth.c", "includes.h", "dbutil.h", "session.h")
     done = subprocess.run([program, flood, user], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == end
 
 
-def log_lines(sources: Sources, directory: Path, *arguments: str) -> list[str]:
+def log_lines(directory: Path, *arguments: str) -> list[str]:
     """What logins.c prints."""
-    for header in ("includes.h", "dbutil.h", "session.h", "runopts.h", "dbrandom.h", "chansession.h"):
-        (directory / header).touch()
-    for file in ("svr-logins.c", "svr-logins.h"):
-        shutil.copy(sources.patched / "src" / file, directory)
-    program = directory / "logins"
-    run("musl-gcc", "-static", "-I", directory, "-o", program, HERE / "logins.c")
+    program = build_alone(directory, "logins.c", "includes.h", "dbutil.h", "session.h", "dbrandom.h", "chansession.h")
     done = subprocess.run([program, *arguments], cwd=directory, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
@@ -412,9 +411,9 @@ def lost(count: int) -> list[str]:
     return [text.format(count) for text in LOST]
 
 
-def test_lines_about_logins(sources: Sources, tmp_path: Path) -> None:
+def test_lines_about_logins(tmp_path: Path) -> None:
     """Of refused ones once a minute, of sessions, and of lines that were lost."""
-    assert [line.removeprefix(LOG_LINE) for line in log_lines(sources, tmp_path, "syslog")] == [
+    assert [line.removeprefix(LOG_LINE) for line in log_lines(tmp_path, "syslog")] == [
         "== timeout: none",
         "== refused at once",
         REFUSED.format(1, 1),
@@ -444,8 +443,8 @@ def test_lines_about_logins(sources: Sources, tmp_path: Path) -> None:
     ]
 
 
-def test_lines_about_logins_for_the_journal(sources: Sources, tmp_path: Path) -> None:
-    lines = log_lines(sources, tmp_path, "journal")
+def test_lines_about_logins_for_the_journal(tmp_path: Path) -> None:
+    lines = log_lines(tmp_path, "journal")
     start = lines.index("== sessions") + 1
     assert lines[start : lines.index("", start)] == [
         "MESSAGE=session abababab begins: command from 10.0.0.1%?:4000, key SHA256:abc, user alice, job 7",
@@ -463,20 +462,20 @@ def test_lines_about_logins_for_the_journal(sources: Sources, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("why", ["without a directory", "a link"])
-def test_a_new_daemon_of_the_log_is_reached_by_its_directory_alone(sources: Sources, tmp_path: Path, why: str) -> None:
+def test_a_new_daemon_of_the_log_is_reached_by_its_directory_alone(tmp_path: Path, why: str) -> None:
     """Not by a link there, which would lead on in the container."""
-    lines = log_lines(sources, tmp_path, "syslog", why)
+    lines = log_lines(tmp_path, "syslog", why)
     assert lines[-2:] == ["== a new daemon", "== the end of its forwardings"]
 
 
-def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, tmp_path: Path) -> None:
+def test_a_server_that_can_have_no_file_for_the_lines_serves(tmp_path: Path) -> None:
     """And is not killed by SIGXFSZ."""
-    assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== listener: 0", "== 0"]
+    assert log_lines(tmp_path, "syslog", "small files") == ["== warning", "== listener: 0", "== 0"]
 
 
-def test_a_flood_of_sessions_leaves_few_lines(sources: Sources, tmp_path: Path) -> None:
+def test_a_flood_of_sessions_leaves_few_lines(tmp_path: Path) -> None:
     """But the first session of each connection leaves its own."""
-    assert log_lines(sources, tmp_path, "syslog", "a flood")[-5:] == [
+    assert log_lines(tmp_path, "syslog", "a flood")[-5:] == [
         "== 1000 and 200",
         "== forwards: 202",
         "== 1",
@@ -494,17 +493,15 @@ def test_a_flood_of_sessions_leaves_few_lines(sources: Sources, tmp_path: Path) 
         ("old", ["descriptors: 0", "Terminated"]),
     ],
 )
-def test_the_process_that_stands_for_the_server_ends_with_it(
-    sources: Sources, tmp_path: Path, when: str, said: list[str]
-) -> None:
+def test_the_process_that_stands_for_the_server_ends_with_it(tmp_path: Path, when: str, said: list[str]) -> None:
     """And as it, also where it has other children, as under enroot, where one watches for its end."""
-    lines = log_lines(sources, tmp_path, "syslog", "stands for it", when)
+    lines = log_lines(tmp_path, "syslog", "stands for it", when)
     assert lines == [*(f"== {line}" for line in said), "== 0"]
 
 
-def test_a_connection_that_cannot_log_ends(sources: Sources, tmp_path: Path) -> None:
+def test_a_connection_that_cannot_log_ends(tmp_path: Path) -> None:
     """Another process of its user can have lowered its limit of memory meanwhile."""
-    assert log_lines(sources, tmp_path, "syslog", "no memory")[-1] == "== ended"
+    assert log_lines(tmp_path, "syslog", "no memory")[-1] == "== ended"
 
 
 def test_a_login_leaves_lines_that_no_session_can_prevent(programs: tuple[Path, Path]) -> None:

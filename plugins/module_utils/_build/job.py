@@ -22,7 +22,7 @@ class Source:
     Attributes:
         archive: its name, such as dropbear-2026.94.tar.bz2
         sha256: its digest
-        files: texts to add, keyed by name
+        files: texts to add, keyed by path in the source's directory
         patches: unified diffs, keyed by name, and applied in the order of the names
     """
 

@@ -91,7 +91,7 @@ def linked(name: str) -> list[str]:
 
 
 def source_component(name: str, source: Source, builds: Sequence[Build]) -> dict[str, object]:
-    """Return a source as a component: its archive, its patches, and the programs built from it."""
+    """Return a source as a component: its archive, what is changed in it, and the programs built from it."""
     component: dict[str, object] = {
         "type": "application" if name in PROGRAMS else "library",
         "bom-ref": name,
@@ -107,11 +107,13 @@ def source_component(name: str, source: Source, builds: Sequence[Build]) -> dict
             }
         ],
     }
-    if source.patches:
-        digests = {patch: hashlib.sha256(text.encode()).hexdigest() for patch, text in sorted(source.patches.items())}
+    if changes := {**source.files, **source.patches}:
+        digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(changes.items())}
         component["pedigree"] = {
-            "patches": [{"type": "unofficial", "diff": {"url": f"patches/{name}/{patch}"}} for patch in digests],
-            "notes": "SHA-256: " + ", ".join(f"{patch} {digest}" for patch, digest in digests.items()),
+            "patches": [
+                {"type": "unofficial", "diff": {"url": f"patches/{name}/{patch}"}} for patch in sorted(source.patches)
+            ],
+            "notes": "SHA-256: " + ", ".join(f"{path} {digest}" for path, digest in digests.items()),
         }
     programs = [file for build in builds if build.source == name for file in build.files()]
     if programs:

@@ -19,7 +19,8 @@ def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[st
     """Unpack the source into the empty `directory` and return its top directory.
 
     Raises:
-        BuildError: the archive is missing, has a wrong digest or not one top directory, or a patch does not apply.
+        BuildError: the archive is missing, has a wrong digest or not one top directory, has a file in the place of
+            one that is added, or a patch does not apply.
     """
     if not archive.is_file():
         raise BuildError(f"there is no {archive}: download {source.archive} to that place")
@@ -40,7 +41,9 @@ def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[st
         raise BuildError(
             f"{archive} has {len(tops)} files at its top instead of one directory: it is not a release archive"
         )
-    for name, text in source.files.items():
+    for name, text in sorted(source.files.items()):
+        if (tops[0] / name).exists():
+            raise BuildError(f"{source.release} has a file {name} of its own: set a version without it")
         (tops[0] / name).write_text(text)
     apply_patches(source, tops[0])
     return tops[0]

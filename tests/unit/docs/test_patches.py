@@ -1,4 +1,4 @@
-"""docs/dropbear-patches.md has a row for each patch, with the lines that it adds and removes."""
+"""docs/dropbear-patches.md has a row for each patch, with the lines that it adds and removes, and its files of ours."""
 
 from __future__ import annotations
 
@@ -26,3 +26,24 @@ def test_rows() -> None:
     rows = re.findall(r"^\| `([0-9]{2}-[a-z-]+)` \|[^|]*\| ([0-9]+), ([0-9]+) \|", TEXT, re.MULTILINE)
     found = [(name, (int(added), int(removed))) for name, added, removed in rows]
     assert found == [(path.stem, counts(path)) for path in sorted(PATCHES.glob("*/*.patch"))]
+
+
+def test_each_new_dropbear_has_few_lines_to_take() -> None:
+    total = sum(counts(path)[0] for path in PATCHES.glob("dropbear/*.patch"))
+    assert f"add {total} lines to its files" in TEXT
+    assert total <= 400
+
+
+def test_no_patch_adds_a_file() -> None:
+    """Those are below files/src, where editors and compilers see them."""
+    patches = list(PATCHES.glob("*/*.patch"))
+    assert [path.name for path in patches if "\n--- /dev/null" in path.read_text(encoding="utf-8")] == []
+    assert patches
+
+
+def test_each_file_of_ours_is_described() -> None:
+    source = PATCHES.parent / "src"
+    readme = (source / "README.md").read_text(encoding="utf-8")
+    names = {f"{path.parent.name}/{path.stem}" for path in source.glob("*/*.c")}
+    assert set(re.findall(r"^\| `([a-z/-]+)` \|", readme, re.MULTILINE)) == names
+    assert {name.partition("/")[2] for name in names} <= set(re.findall(r"`([a-z-]+)`", TEXT))

@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[4]
 FIRST = REPOSITORY / "files/hook/ssh_hook/provision/first.sh"
 GUIDE = REPOSITORY / "docs/launchers.md"
-PATCH = REPOSITORY / "roles/dropbear/files/patches/dropbear/09-environment.patch"
+DROPBEAR = REPOSITORY / "roles/dropbear/files/src/dropbear/svr-environment.c"
 SHELLS = {"dash": ["dash"], "bash as sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 BY_SSH = {
     "HYDRA_BOOTSTRAP": "ssh",
@@ -63,7 +63,7 @@ def left(shell: list[str], environment: dict[str, str]) -> dict[str, str]:
 
 def of_dropbear(name: str) -> list[str]:
     """Return a list of beginnings of NAME=VALUE in Dropbear."""
-    found = re.search(rf"\b{name}\[\] = \{{(.*?)NULL", PATCH.read_text(encoding="utf-8"), re.DOTALL)
+    found = re.search(rf"\b{name}\[\] = \{{(.*?)NULL", DROPBEAR.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     return re.findall('"([^"]*)"', found[1])
 

@@ -61,6 +61,8 @@ def test_the_bill_of_materials_names_what_the_programs_are_made_of(tmp_path: Pat
     assert [patch["diff"]["url"] for patch in parts["dropbear"]["pedigree"]["patches"]] == [
         "patches/dropbear/01-a.patch"
     ]
+    notes = parts["dropbear"]["pedigree"]["notes"]
+    assert f"a.h {hashlib.sha256(b'text').hexdigest()}" in notes
     assert [part["name"] for part in parts["openssh"]["components"]] == [
         "bin/scp",
         "bin/sftp",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tarfile
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def test_files_are_added_to_the_unpacked_source(tmp_path: Path) -> None:
     changed = source(archive=archive.name, sha256=sha256(archive), files={"options.h": "text"})
     top = unpacking.unpack(archive, Source(**changed), tmp_path / "unpacked")
     assert {path.name: path.read_text() for path in top.iterdir()} == {"configure": "#!/bin/sh\n", "options.h": "text"}
+
+
+def test_a_file_of_the_source_is_not_replaced(tmp_path: Path) -> None:
+    archive, wanted = release(tmp_path, "release-1/src/a.c")
+    with pytest.raises(errors.BuildError) as refusal:
+        unpacking.unpack(archive, dataclasses.replace(wanted, files={"src/a.c": "text"}), tmp_path / "unpacked")
+    assert str(refusal.value) == "release-1 has a file src/a.c of its own: set a version without it"
 
 
 def test_directories_that_the_build_does_not_need_are_left_out(tmp_path: Path) -> None:
