@@ -81,6 +81,7 @@ venv:
 	@command -v shellcheck >/dev/null || tests/testbed/packages --only shellcheck
 
 lint: venv
+	@tests/testbed/packages lint
 	@python tests/lint/run.py
 
 unit: venv

@@ -142,6 +142,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "ruff check": lambda: ruff("check"),
     "ruff format": lambda: ruff("format", "--check", "--diff"),
     "shellcheck": shell,
+    "C": lambda: command("env", f"PYTHONPATH={CACHE}", sys.executable, "-B", "tests/lint/c_files.py"),
     "forge": forge,
     "reuse": lambda: command("reuse", "lint", "--lines"),
     "role files": lambda: command(sys.executable, "-B", "tests/lint/role_files.py"),

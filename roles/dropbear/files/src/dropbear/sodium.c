@@ -32,7 +32,7 @@ static uint32_t random_uint32(void) {
 	return r;
 }
 
-static const randombytes_implementation random_source = {
+static randombytes_implementation random_source = {
 	.implementation_name = random_name,
 	.random = random_uint32,
 	.buf = random_buf,
