@@ -167,7 +167,8 @@ def complaints(project: Project, headers: Path) -> Iterator[str]:
     clang = ["clang", "-nostdinc", f"-isystem{MUSL}", f"-isystem{resources.strip()}/include"]
     for path in sorted(own.glob("*.c")):
         yield run(["musl-gcc", "-O2", *WARNINGS, *options, "-c", "-o", "/dev/null", path], CACHE)
-        yield run([*clang, *WARNINGS, *options, "-fsyntax-only", path], CACHE)
+        for char in ("-fsigned-char", "-funsigned-char"):  # as on x86_64, and as on all others
+            yield run([*clang, *WARNINGS, *options, char, "-fsyntax-only", path], CACHE)
         yield run([*clang, *options, "--analyze", "--analyzer-output", "text", path], CACHE)
 
 
