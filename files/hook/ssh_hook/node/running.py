@@ -18,7 +18,7 @@ from ..linux.files import is_same
 from ..linux.memory import read_memory
 from ..linux.mounts import SOURCE, mount_id, unescape
 from ..linux.process import Process
-from ..oci.container_paths import BASE, PROGRAMS
+from ..oci.container_paths import BASE
 
 _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
@@ -127,25 +127,14 @@ class MountInfo:
         """Return whether a hook's overlay is mounted on ~/.ssh, as by attach and by all engines' hooks but enroot's."""
         return b" - overlay " + SOURCE + b" " in self.data
 
-    def of_hook(self, before: set[bytes]) -> list[str]:
-        """Return the mount points of a hook's mounts whose ids are not in `before`."""
+    def of_hook(self, ids: set[bytes]) -> list[str]:
+        """Return the mount points of those of the hook's mounts that have one of `ids`."""
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
-        return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
-
-    def left_by_hook(self) -> list[tuple[bytes, str]]:
-        """Return id and mount point of all of the hook's mounts, in order, also those over the container's programs."""
-        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
-        programs = [(fields[2], fields[3] + b"/") for fields in lines if fields[4] == PROGRAMS.encode()]
-        found = []
-        for fields in lines:
-            is_program = any(fields[2] == device and fields[3].startswith(top) for device, top in programs)
-            if is_program or fields[fields.index(b"-") + 2] == SOURCE:
-                found.append((fields[0], unescape(fsdecode(fields[4]))))
-        return found
+        return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] in ids]
 
 
 class RunningProcess:
-    """A process in one of the caller's containers.
+    """A process in one of the caller's containers, which may have an SSH daemon.
 
     Attributes:
         process: the process; it may execute another program, or exit.
@@ -154,15 +143,12 @@ class RunningProcess:
         rights: its privileges.
         mounts: its mounts.
         root: its root directory, open as O_PATH.
+        mount_namespace: a descriptor of its mount namespace.
         user_namespaces: descriptors of its user namespace and its ancestors, up to a child of the caller's.
     """
 
-    def __init__(self, pid: int, may_be_served: bool = False) -> None:
-        """Read everything. Raises HookError if it has exited or is not in one of the caller's containers.
-
-        `may_be_served`: accept a container that has an SSH daemon.
-        """
-        self._may_be_served = may_be_served
+    def __init__(self, pid: int) -> None:
+        """Read everything. Raises HookError if it has exited or is not in one of the caller's containers."""
         self.pidfd = _open_pidfd(pid)
         self._opened = [self.pidfd]
         try:
@@ -199,6 +185,8 @@ class RunningProcess:
         self.mounts = MountInfo(directory)
         self.root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
         self._opened.append(self.root)
+        self.mount_namespace = os.open("ns/mnt", os.O_RDONLY, dir_fd=directory)
+        self._opened.append(self.mount_namespace)
         self._identity = self._read_identity()
         self._require_container()
 
@@ -270,7 +258,7 @@ class RunningProcess:
         return found
 
     def _require_container(self) -> None:
-        """Raise HookError if it is still being set up, has the node's root directory, or has an SSH daemon."""
+        """Raise HookError if it is still being set up, or has the node's root directory."""
         with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as own:
             if self.mounts.root == MountInfo(own).root:
                 raise HookError(
@@ -285,12 +273,6 @@ class RunningProcess:
             )
         if self.process.is_before_exec():
             raise HookError(ATTACH_REFUSED, "it has not started its program yet: try again")
-        if self.mounts.has_daemon() and not self._may_be_served:
-            raise HookError(
-                ATTACH_REFUSED,
-                f"its container already has an SSH daemon, or the remains of one ({BASE} is mounted there): "
-                f"'ssh_hook detach {self.process.pid}' removes what attach created",
-            )
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol of the three processes of a start: typed messages over pipes, each with one sender and receiver.
 
-    provisioner  ->  hook          KeysMissing?, Warned*, Made*, Provisioned; or Failed, or Unserved
+    provisioner  ->  hook          KeysMissing?, Warned*, Provisioned; or Failed, or Unserved
     daemon       ->  hook          Forked, Warned*; or Failed; then what Dropbear writes when it listens
     daemon       ->  provisioner   PortIsFree
     provisioner  ->  daemon        ProgramsMounted
@@ -87,21 +87,6 @@ class KeysMade(Message):
     """The user now has a key set."""
 
 
-class Made(Message):
-    """The provisioner has changed something in a container that may outlive the daemon.
-
-    Attributes:
-        kind: as in Rootfs.note.
-        path: in the container.
-        detail: the id of the mount as in mountinfo, or the old content.
-    """
-
-    def __init__(self, kind: str, path: str, detail: str) -> None:
-        self.kind = kind
-        self.path = path
-        self.detail = detail
-
-
 class Forked(Message):
     """The daemon's process exists.
 
@@ -141,7 +126,7 @@ class Keep(Message):
 _KINDS: dict[str, Callable[..., Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Warned, Failed, Unserved, KeysMissing, KeysMade, Made),
+        *(Warned, Failed, Unserved, KeysMissing, KeysMade),
         *(Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep),
     )
 }
@@ -221,26 +206,20 @@ class Receiver:
 
 
 class HookEnd:
-    """The hook's end of the channel. Attributes: made, the provisioner's changes so far."""
+    """The hook's end of the channel."""
 
     def __init__(self, provisioner: Receiver, daemon: Receiver, ready: int, run: Sender, keep: Sender) -> None:
-        self.made: list[Made] = []
         self._receivers = (daemon, provisioner)
         self._ready = ready
         self._run = run
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message from provisioner or daemon; a Made is collected, not returned.
+        """Return the next message from provisioner or daemon.
 
         Raises NoAnswerError after `seconds`, EndOfMessagesError if one of them has exited.
         """
         deadline = time.monotonic() + seconds
-        while isinstance(message := self._receive(deadline), Made):
-            self.made.append(message)
-        return message
-
-    def _receive(self, deadline: float) -> Message:
         while True:
             for receiver in self._receivers:
                 if receiver.has_message():
@@ -264,8 +243,6 @@ class HookEnd:
             try:
                 while True:
                     message = receiver.receive(Message, seconds)
-                    if isinstance(message, Made):
-                        self.made.append(message)
                     if isinstance(message, Failed):
                         return message.kind, message.text
             except (EndOfMessagesError, NoAnswerError):

@@ -23,6 +23,7 @@ from ..node.owner import Owner
 from ..node.running import Rights
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container, read_config
+from ..stop.changes import make
 from .attach import Attach, EndedBySupervisor, RunningRoot
 from .daemon_handshake import Introduction
 from .description import describe, engine_of
@@ -100,7 +101,8 @@ def from_process(
         "process": str(init.pid),
         "job": job.name or monitor.job_by_variables({}),
     }
-    root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path)
+    changes = make(target, engine.host_uid, job.name != "")
+    root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path, changes)
     plan = StartPlan(
         container=container,
         settings=settings,
@@ -124,7 +126,7 @@ def from_process(
         registration=Introduction(daemon_entry),
         ending=EndedBySupervisor(target, container),
     )
-    return Attach(plan, root, gate, target, running.warnings)
+    return Attach(plan, changes, gate, target, running.warnings)
 
 
 class _Description:

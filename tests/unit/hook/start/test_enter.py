@@ -39,9 +39,9 @@ def look(path, flags):
 try_import("before")
 root = enter._OpenMountedRoot(SimpleNamespace(descriptor=-1), None, None, SimpleNamespace(join=join), "")
 if sys.argv[3] == "attach":
-    root = attach._OpenRunningRoot(SimpleNamespace(open=look, descriptor=-1), None, -1)
+    root = attach._OpenRunningRoot(SimpleNamespace(open=look, descriptor=-1), None, -1, None)
 try:
-    enter.EnteredContainer(root, None)
+    enter.EnteredContainer(root)
 except InterruptedError:
     pass
 """

@@ -11,6 +11,7 @@ from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, Hoo
 from ...linux.fast_stdlib import os
 from ...linux.process import MAX_PID, is_decimal
 from ...linux.process_search import own_processes, require_time
+from ...node.inventory import Daemon, find_daemons
 from ...node.running import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
@@ -110,11 +111,17 @@ def find_containers() -> list[RunningProcess]:
         for _start_time, pid in sorted(processes):
             require_time(deadline)
             try:
-                found.append(RunningProcess(pid, may_be_served=True))
+                found.append(RunningProcess(pid))
                 break
             except HookError:
                 continue
     return found
+
+
+def daemons_in(target: RunningProcess) -> list[Daemon]:
+    """Return the daemons that serve the container of `target`, even from a mount namespace of their own."""
+    _device, inode = target.namespace("mnt")
+    return [daemon for daemon in find_daemons() if daemon.mounts == str(inode)]
 
 
 def name_of(pid: int) -> str:
