@@ -182,7 +182,7 @@ static int send_once(const struct line *line, int flags) {
 	do {
 		len = send(log_socket, line->data, line->len, MSG_NOSIGNAL | flags);
 	} while (len < 0 && errno == EINTR && now_ms() - begun < SEND_MS);
-	return len == (ssize_t)line->len;
+	return len >= 0; /* a datagram is sent whole or not at all */
 }
 
 static void log_line(const char *message, const struct field *fields) {
