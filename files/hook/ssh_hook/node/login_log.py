@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Dropbear needs to tell the node's system log of logins: a socket, whose container it is, and a way to a new one.
+"""The descriptors with which Dropbear writes a line for each login into the node's system log.
 
-The hook opens the socket, whose path leads to the node's own log here. In the container it may lead nowhere, or to a
-socket of the image's. Dropbear (svr-logins.c, patch 11-logins) has the formats of system_log.py.
+The hook connects to the log's socket on the node, because in the container the same path may be missing, or be a socket
+of the image. Dropbear (svr-logins.c, patch 11-logins) writes the formats of system_log.py.
 
-A daemon of the log that was started anew may have another socket at the same path. To connect to it, Dropbear has a
-mount of the socket's directory that is in no mount namespace: no path leads out of it, "..", too, and no device in it
-can be opened. Where the kernel or the hook's rights do not allow that, and where Dropbear is root on the node, lines
-are lost from then on.
+A restarted system log may create a new socket at the same path. To connect to that, Dropbear also gets a mount of the
+socket's directory. The mount is in no mount namespace, so no path leads out of it, not even "..", and no device in it
+can be opened. If the kernel or the hook's privileges do not allow this, or Dropbear is root on the node, Dropbear gets
+no such mount. Then lines are lost after a restart of the log.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..linux.mounts import clone_mount
 from ..linux.process import sees_all_processes
 from ..log import log, one_line
 
-_TIMEOUT = 48_000  # microseconds that a line may wait: 50 ms at most, by any kernel's clock
-_MAX_VALUE = 200  # bytes; Dropbear takes less than 4096 for all
+_TIMEOUT = 48_000  # microseconds to send a line: at most 50 ms with any kernel's timer resolution
+_MAX_VALUE = 200  # bytes; Dropbear accepts less than 4096 in total
 _HARMLESS = (
     syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
 )
 
 
 class LoginLog:
-    """What one daemon gets; nothing where it logs no logins."""
+    """The descriptors for one daemon; none if it does not log logins."""
 
     def __init__(self, descriptors: list[int]) -> None:
-        """Take open descriptors: the log's socket, what is read of the container, and the log's directory, if any."""
+        """Take over `descriptors`: the log's socket, a pipe with the description, and the log's directory, if any."""
         self._descriptors = descriptors
 
     def descriptors(self) -> list[int]:
@@ -40,20 +40,21 @@ class LoginLog:
         return self._descriptors
 
     def arguments(self) -> list[str]:
-        """Return the arguments with which Dropbear uses them."""
+        """Return Dropbear's command-line arguments for them."""
         return ["-L", ",".join(map(str, self._descriptors))] if self._descriptors else []
 
     def close(self) -> None:
-        """Close the descriptors of a caller that stays."""
+        """Close the descriptors in the calling process."""
         for descriptor in self._descriptors:
             os.close(descriptor)
 
 
 def open_login_log(user: str, with_commands: bool, known: dict[str, str]) -> LoginLog:
-    """Return what the daemon of a container of `user` gets. Never raises: it must not fail the start.
+    """Return the descriptors for the daemon of a container of `user`. It never raises, since a start must not fail.
 
-    That is nothing where the node has no log for datagrams, or hides processes (hidepid): the processes of sessions,
-    which nobody may trace, would be hidden from those who end them. `known` are other fields of its lines.
+    There are none if the node's log has no datagram socket, or if /proc hides processes (hidepid): a daemon that logs
+    is not dumpable, so poststop and sweeps could not find its sessions. `with_commands`: whether the lines contain the
+    commands. `known` are further fields of the lines, by name.
     """
     if not sees_all_processes():
         return LoginLog([])
@@ -67,15 +68,15 @@ def open_login_log(user: str, with_commands: bool, known: dict[str, str]) -> Log
             text = _readable(_description(path, user, with_commands, known))
         except OSError:
             os.close(socket)
-            break  # no descriptors are left, or the like
-        # In a container without a user namespace, root may trace Dropbear, and use what is root's alone in there.
+            break  # such as too many open files
+        # In a container without a user namespace, root may trace Dropbear and take its descriptors.
         directory = -1 if known.get("uid") == "0" else _open_directory(dirname(path))
         return LoginLog([socket, text] if directory < 0 else [socket, text, directory])
     return LoginLog([])
 
 
 def _readable(data: bytes) -> int:
-    """Return a descriptor from which `data`, less than a page, can be read without waiting. Raises OSError."""
+    """Return the read end of a pipe that contains `data`, which must be less than a page. Raises OSError."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     os.write(writer, data)
     os.close(writer)
@@ -83,7 +84,7 @@ def _readable(data: bytes) -> int:
 
 
 def _description(path: str, user: str, with_commands: bool, known: dict[str, str]) -> bytes:
-    """Return what Dropbear has to know of the log at `path`, and what its lines say of the container."""
+    """Return what Dropbear reads first: how to write to the log at `path`, and the fields that all lines have."""
     found = {"user": user, "container": "", "container_id": log.subject[0], "job": "", **known}
     fields = {name: _ascii(value) for name, value in found.items() if value}
     is_journal = path == system_log.JOURNAL
@@ -95,11 +96,11 @@ def _description(path: str, user: str, with_commands: bool, known: dict[str, str
 
 
 def _open_directory(path: str) -> int:
-    """Return a mount of the directory `path` that is in no mount namespace; -1 where that is not possible."""
+    """Return a mount of the directory `path` that is in no mount namespace; -1 if that is not possible."""
     try:
         mounted = clone_mount(path)
     except OSError:
-        return -1  # before Linux 5.2, or without the right to mount, or with mounts below that the node has locked
+        return -1  # before Linux 5.2, without CAP_SYS_ADMIN, or with locked mounts below it
     try:
         syscalls.set_mount_attributes(mounted, _HARMLESS)
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""conmon, podman's monitor beside each container: its arguments have the container's name, its variables the job."""
+"""conmon, podman's monitor for each container: its command line has the container's name, its environment the job."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from ..linux.process import Process
 
 CONMON = "conmon"  # the name of its processes
-_PARENT = 1  # of the fields of proc_pid_stat(5) after the name
-_ANCESTORS, _ANCESTORS_IN_CONTAINER = 4, 16  # of the hook, and of a process of a container, among which it is
+_PARENT = 1  # index of the parent's pid in proc_pid_stat(5), after the process name
+_ANCESTORS, _ANCESTORS_IN_CONTAINER = 4, 16  # to look at, of the hook and of a process in a container
 _TIMEOUT = 2.0  # seconds
-JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # the number of the job, of Slurm, PBS and LSF
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # the job's number in Slurm, PBS and LSF
 _LIMIT = 1 << 20  # bytes
 
 
 def find() -> tuple[list[str], dict[str, str]]:
-    """Return arguments and variables of the conmon that has called the runtime; empty where there is none.
+    """Return arguments and variables of the conmon that called the runtime; empty if there is none.
 
-    It must be the caller's: a read waits for whoever holds the memory of a process.
+    Only a conmon of the caller's uid is read: another user could block the read by holding the process's mmap lock.
     """
     try:
         process = _above(os.getppid(), _ANCESTORS)
@@ -33,11 +33,11 @@ def find() -> tuple[list[str], dict[str, str]]:
 
 
 def find_above(process: Process) -> tuple[list[str], dict[str, str]]:
-    """Return the same of the conmon that is an ancestor of a running container's `process`.
+    """Return arguments and variables of the conmon that is an ancestor of `process`, of a running container.
 
-    A process of the container may have that name too. So another process reads, which can be left behind.
+    A process of the container may have the name conmon, too, and block the read. So a disposable process reads.
     """
-    from ..linux.memory import read_memory  # here: starts need it not
+    from ..linux.memory import read_memory  # here: starts do not need it
 
     try:
         found = _above(process.parent(), _ANCESTORS_IN_CONTAINER)
@@ -54,7 +54,7 @@ def find_above(process: Process) -> tuple[list[str], dict[str, str]]:
 
 
 def _above(pid: int, generations: int) -> int | None:
-    """Return the open directory in /proc of the caller's conmon: `pid`, or one above it. Raises OSError."""
+    """Return the open directory in /proc of the caller's conmon, if it is `pid` or an ancestor. Raises OSError."""
     for _generation in range(generations):
         process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
         before, _bracket, fields = read_file("stat", process).rpartition(b")")
@@ -70,13 +70,13 @@ def _variables(strings: list[str]) -> dict[str, str]:
 
 
 def _strings(process: int, name: str) -> list[str]:
-    """Return the strings in cmdline or environ of the open directory of a process. Raises OSError."""
+    """Return the strings in the file `name`, cmdline or environ, of an open directory in /proc. Raises OSError."""
     with closing(os.open(name, os.O_RDONLY, dir_fd=process)) as descriptor:
         return fsdecode(read_all(descriptor, _LIMIT)).split("\0")
 
 
 def container_of(arguments: list[str]) -> tuple[str, str, str]:
-    """Return a container's id, name and bundle from the arguments of its monitor; each is empty if missing there."""
+    """Return a container's id, name and bundle from the arguments of its monitor; each is empty if it is missing."""
     return _option(arguments, "-c"), _option(arguments, "-n"), _option(arguments, "-b")
 
 
@@ -85,7 +85,7 @@ def _option(arguments: list[str], name: str) -> str:
 
 
 def job_by_variables(monitors: dict[str, str]) -> str:
-    """Return the scheduler's job by the variables of the hook, or these of the monitor; empty where they name none."""
+    """Return the scheduler's job from the hook's variables, or else from `monitors`, the monitor's; empty if unset."""
     own = {name: fsdecode(os.environ.get(fsencode(name), b"")) for name in JOB_VARIABLES}
     named = (variables.get(name, "") for variables in (own, monitors) for name in JOB_VARIABLES)
     return next(filter(None, named), "")

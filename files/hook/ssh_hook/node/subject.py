@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose container a call of the hook is about: the fields of its messages in the system log.
+"""The fields of the hook's messages in the system log: user, container and job.
 
-Only a call that has something to say looks for them. They come from whatever is at hand even where the start failed at
-once: what decides who may read the kept messages (last_messages.py), the cgroup, and podman's monitor.
+Only a call that logs something looks for them. The sources are available even if a start fails at once: the uid that
+may read the saved messages (last_messages.py), the cgroup, and the command line of podman's monitor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_VALUE = 200  # characters
 
 
 def fields() -> dict[str, str]:
-    """Return the fields, by name; a value that is not known is empty."""
+    """Return the fields by name; an unknown value is empty."""
     identity, bundle = log.subject
     arguments, variables = monitor.find()
     found = {
@@ -31,7 +31,7 @@ def fields() -> dict[str, str]:
 
 
 def job(variables: dict[str, str]) -> str:
-    """Return the scheduler's job: by Slurm's cgroup, else by variables, of the hook or these of podman's monitor."""
+    """Return the scheduler's job from the hook's cgroup, or else from its variables or `variables`, the monitor's."""
     return _job_of_cgroup() or monitor.job_by_variables(variables)
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A start as the hook itself sees it: it forks the other processes, supervises them, and rolls back where one fails.
+"""The hook's part of a start: fork the other processes, supervise them, and roll back if one fails.
 
-The hook stays on the host, records the daemon, and logs. Its provisioner reads the user's keys, joins the container and
-sets it up, while the daemon's process takes on the container's confinement. When both are done, and the daemon is
-recorded, the hook releases the daemon's process, which execs Dropbear, and waits until Dropbear listens. Dropbear
-accepts no connection until its gate is open.
+The hook stays on the host, records the daemon, and logs. The provisioner reads the user's keys, joins the container and
+sets it up. Meanwhile the daemon's process takes on the container's confinement. When both have finished and the daemon
+is recorded, the hook releases the daemon's process, which executes Dropbear. The hook waits until Dropbear listens.
+Dropbear accepts no connection before its gate opens.
 
-All input but the keys is in the plan, and so read before the first fork: copy-on-write faults of shared pages cost more
-than reading in parallel saves.
+The plan contains all input except the keys, so it is read before the first fork: copy-on-write faults cost more than
+reading in parallel would save.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     from .plan import StartPlan
 
 _TIMEOUT = 10.0  # seconds for each wait
-_END_TIMEOUT = 1.0  # seconds for a process that ends
-_REAP_TIMEOUT = 5.0  # seconds for those that were killed; on a busy node, one that is left behind may hold up a runtime
+_END_TIMEOUT = 1.0  # seconds for a process to exit after it has closed its pipes
+_REAP_TIMEOUT = 5.0  # seconds for killed processes; a runtime may wait for one that the hook leaves behind
 _POLL = 0.001  # seconds
 _UNLOGGED = (
     "logins to the container are not recorded in the node's system log: its limits on processes, files or descriptors, "
     "or its seccomp, AppArmor or SELinux profile, do not let Dropbear send the lines"
 )
-_LEFT_ALONE = 1 << 8  # wait status of a daemon's process that ends without a word, since one of the others has ended
+_LEFT_ALONE = 1 << 8  # wait status of a daemon's process that exits because another one has exited
 
 
 def start(plan: StartPlan) -> None:
@@ -82,11 +82,11 @@ def start(plan: StartPlan) -> None:
 
 
 def fork(plan: StartPlan) -> Supervisor:
-    """Fork the provisioner; return its supervisor. The caller becomes undumpable, and a subreaper. Raises OSError."""
-    # Processes of the container must not trace those of the hook that join it.
+    """Fork the provisioner; return its supervisor. The caller becomes undumpable and a subreaper. Raises OSError."""
+    # Processes of the container must not trace the hook's processes that join it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    # If the provisioner is killed before it has reaped the daemon's forker, that would become the runtime's child else.
-    # A runtime reaps no such child while it waits for the container's first process, whose end waits for that.
+    # If the provisioner is killed, the intermediate process that forks the daemon must not become the runtime's child:
+    # the runtime waits for the container's first process, which cannot exit before somebody reaps that child.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     channel = Channel()
     provisioner = syscalls.fork()
@@ -96,10 +96,10 @@ def fork(plan: StartPlan) -> Supervisor:
 
 
 class Supervisor:
-    """The hook itself after the fork: it waits for provisioner and daemon, and rolls back where one fails.
+    """The hook after the fork: it waits for the provisioner and the daemon, and rolls back if one fails.
 
     Attributes:
-        daemon: the daemon's process; None where it has not been forked, or has ended at once.
+        daemon: the daemon's process; None if it has not been forked yet, or exited at once.
     """
 
     def __init__(self, plan: StartPlan, channel: HookEnd, provisioner: int) -> None:
@@ -109,15 +109,15 @@ class Supervisor:
         self._channel = channel
         self._provisioner = provisioner
         self._pid = 0  # of the daemon, once it is recorded
-        self._pid_in_file = 0  # in the pidfile on the host
+        self._pid_in_file = 0  # the content of the pidfile on the host, once that is written
 
     def supervise(self) -> bool:
         """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback.
 
-        Return False, after a rollback, where the container is to start without SSH.
+        Return False, after a rollback, if the container starts without SSH.
         """
         try:
-            self._plan.logins.close()  # the others have theirs
+            self._plan.logins.close()  # the forked processes have copies
             self._release(self._await_setup())
             self._await_listening()
             self._plan.ending.when_listening(self.daemon)
@@ -163,7 +163,7 @@ class Supervisor:
         return provisioned
 
     def _make_keys(self, missing: KeysMissing) -> None:
-        """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
+        """Make the user's first set of keys, if the site allows that and the uid is confirmed. Raises HookError."""
         plan, owner = self._plan, self._plan.owner
         if not (plan.settings.make_keys and owner.is_vouched):
             raise HookError(missing.kind, missing.text)
@@ -176,7 +176,7 @@ class Supervisor:
             raise self._explain_end() from None
 
     def _explain_end(self) -> HookError:
-        """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
+        """Return why the provisioner or the daemon has exited. If one fails, both exit; either may have the reason."""
         failure = self._channel.failure(_END_TIMEOUT)
         if failure is not None:
             return HookError(*failure)
@@ -216,7 +216,7 @@ class Supervisor:
             try:
                 userfiles.write_pidfile(pidfile, daemon.pid, plan.owner.file_owner)
             except LateError:
-                self._pid_in_file = 0  # its removal would time out too
+                self._pid_in_file = 0  # a removal would time out, too
                 raise
 
     def _release(self, provisioned: Provisioned) -> None:
@@ -233,7 +233,7 @@ class Supervisor:
         return HookError(NO_MEMORY if is_killed else DAEMON_FAILED, f"{problem}: {reason}")
 
     def _await_listening(self) -> None:
-        """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
+        """Wait until Dropbear listens. Raises HookError, which contains the reason if it does not."""
         problem = f"the SSH daemon does not listen on {self._plan.server.place}"
         try:
             ready = self._channel.await_ready(_TIMEOUT)
@@ -248,12 +248,12 @@ class Supervisor:
             raise HookError(*failure)
         if not self._plan.init.is_alive():
             raise ContainerEndedError()
-        # The pipe was that of a child of the daemon's, as which it then ends itself.
+        # The pipe belongs to the serving child. If that exits, so does the daemon.
         status = self.daemon.exit_status() if self.daemon is not None and _ends(self.daemon) else None
         raise self._end_error(problem, status)
 
     def _reap_provisioner(self) -> None:
-        """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
+        """Let the provisioner write the files that go into volumes, and reap it. Raises HookError."""
         self._channel.keep()
         status = disposable_process.reap(self._provisioner, _TIMEOUT)
         if status is None:
@@ -263,7 +263,7 @@ class Supervisor:
             raise self._explain_end()
 
     def _roll_back(self) -> None:
-        """Kill the daemon, at whatever step it is, and the provisioner; remove the record and the host's pidfile."""
+        """Kill the daemon and the provisioner; remove door, record and the pidfile on the host."""
         plan = self._plan
         plan.ending.roll_back(self.daemon)
         if self.daemon is not None:
@@ -277,12 +277,12 @@ class Supervisor:
             if self._pid_in_file:
                 pidfile = plan.container.annotations.pidfile_host
                 userfiles.remove_pidfile(pidfile, self._pid_in_file, plan.owner.file_owner)
-        except (HookError, OSError) as error:  # the error that the rollback is for must be told
+        except (HookError, OSError) as error:  # only logged: the caller reports the error that caused the rollback
             log(WARNING, describe_failure(error), kind_of(error))
 
 
 def _ends(daemon: Process) -> bool:
-    """Wait until `daemon` has ended: its pipes are closed a moment before. Return False where it stays alive."""
+    """Wait until `daemon` has exited, which is a moment after its pipes close. Return False if it stays alive."""
     deadline = time.monotonic() + _END_TIMEOUT
     while daemon.is_alive():
         if time.monotonic() >= deadline:
@@ -292,7 +292,7 @@ def _ends(daemon: Process) -> bool:
 
 
 def _reap_children() -> None:
-    """Reap the provisioner, which was killed, and what it has left to the hook."""
+    """Reap the killed provisioner, and its children, which the hook has inherited as a subreaper."""
     deadline = time.monotonic() + _REAP_TIMEOUT
     try:
         while disposable_process.reap(-1, deadline - time.monotonic()) is not None:
@@ -302,9 +302,9 @@ def _reap_children() -> None:
 
 
 def explain_wait_status(status: int | None, port_option: str) -> str:
-    """Say how a daemon ended at its start, and what to do.
+    """Describe how a daemon exited during its start, and what to do.
 
-    `status` is its wait status, None where that is unknown. `port_option` is empty for a daemon without a port.
+    `status` is its wait status, None if unknown. `port_option` is how to choose another port, empty without a port.
     """
     limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
     if status is not None and os.WIFSIGNALED(status):
