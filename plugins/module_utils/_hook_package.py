@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import _bytecode, _files, _nobody, _timers
+from . import _bytecode, _files, _nobody, _run_state, _timers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -412,13 +412,17 @@ def install_launcher(hook: Hook, check: bool) -> tuple[str, str] | None:
 
 
 def uninstall(prefix: str, check: bool) -> list[str]:
-    """Remove the launcher first, then all versions and the records of daemons. Return the removed paths.
+    """Remove the launcher first, then all versions, and what the hook has kept on the node. Return the removed paths.
 
     Raises:
-        NotInstalled: the launcher is another program.
+        NotInstalled: the launcher is another program, or a user holds up the removal.
         OSError: a file cannot be removed.
     """
     own = Hook(prefix, "", {}, {})
     refuse_others(own)
     paths = [own.launcher, own.completion, *versions(prefix), RECORDS]
-    return [path for path in paths if _files.remove(path, check)]
+    removed = [path for path in paths if _files.remove(path, check)]
+    try:
+        return removed + _run_state.remove(check)
+    except _run_state.HeldUp as error:
+        raise NotInstalled(str(error)) from None

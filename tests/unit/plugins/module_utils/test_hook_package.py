@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _run_state as run_state
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_service
 from ssh_hook.node.entries import ROOT_COPIES
 from ssh_hook.oci import container_paths
@@ -81,6 +82,7 @@ def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
     os.umask(0o022)
     monkeypatch.setattr(hook_package, "LAUNCHER", "#{python}\n# {cli} {settings}\ndirectory = {directory}\n")
     monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(run_state, "PLACE", str(tmp_path / "run"))
     monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
     monkeypatch.setattr(hook_package, "install_launcher", lambda hook, check: None)
     monkeypatch.setattr(hook_package._nobody, "rights", dict)  # nobody may not run each interpreter of the unit tests
@@ -224,8 +226,9 @@ def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) 
 
 def test_removal_leaves_nothing_and_is_idempotent(tmp_path: Path, hook: hook_package.Hook) -> None:
     installed(hook)
-    (tmp_path / "records").mkdir()
-    expected = [hook.completion, hook.directory, str(tmp_path / "records")]
+    for name in ("records", "run/entries/2001"):
+        (tmp_path / name).mkdir(parents=True)
+    expected = [hook.completion, hook.directory, str(tmp_path / "records"), str(tmp_path / "run")]
     assert hook_package.uninstall(hook.prefix, check=True) == expected
     assert hook_package.uninstall(hook.prefix, check=False) == expected
     assert hook_package.uninstall(hook.prefix, check=False) == []
