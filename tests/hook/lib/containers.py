@@ -763,5 +763,5 @@ def traces() -> set[str]:
         *(f"record {path}" for path in records()),
         *(f"mount {line}" for line in mounts()),
         *(f"door {path}" for path in [*roots_doors(), *ALICES_DOORS.glob("*")]),
-        *(f"entry {path}" for path in ENTRIES.glob("*/[0-9]*") if "-" not in path.name and text_of(path)),
+        *(f"entry {path}" for path in ENTRIES.glob("*/[0-9j]*") if "-" not in path.name and text_of(path)),
     }

@@ -83,8 +83,8 @@ def _tree(top: str, but: str = "") -> Iterator[str]:
 
 def _free() -> int:
     """How many of root's entries for users are free: such a file stays, for a next one (node/places.py)."""
-    numbers = (path for path in ENTRIES.glob("*/*") if path.name.isdigit())
-    return sum(path.read_bytes()[:1] in (b"", b"\0") for path in numbers)
+    entries = (path for path in ENTRIES.glob("*/*") if path.name.removeprefix("j").isdigit())
+    return sum(path.read_bytes()[:1] in (b"", b"\0") for path in entries)
 
 
 def _sweep() -> None:

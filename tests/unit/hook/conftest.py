@@ -16,7 +16,7 @@ from ssh_hook.commands import doctor, wait, why
 from ssh_hook.health import login
 from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, syscalls
-from ssh_hook.node import access, earlier, inventory, locks, monitor, places
+from ssh_hook.node import access, door_collection, earlier, inventory, locks, monitor, places
 from ssh_hook.schedulers import bounded_output, node_call
 from ssh_hook.start import supervisor
 from ssh_hook.stop import janitor, rules
@@ -27,7 +27,9 @@ LIMITS = (
     (monitor, "_TIMEOUT"),
     (disposable_process, "_REAP_TIMEOUT"),
     (doctor, "DEADLINE"),
+    (door_collection, "_TIMEOUT"),
     (janitor, "_ONE"),
+    (locks, "_OF_A_PROLOG"),
     (locks, "_TIMEOUT"),
     (log, "_TIMEOUT"),
     (node_call, "_REPORT"),

@@ -284,7 +284,7 @@ def _open(daemon: Daemon) -> socket.socket:
     if daemon.door:
         try:
             return _open_door(daemon.door)
-        except FileNotFoundError:
+        except (FileNotFoundError, ConnectionRefusedError):
             gone = "the door of your container (a socket on the node) is gone: a logout or the end of a job removes it"
         except OSError as error:
             gone = f"cannot connect to the door of your container (a socket on the node): {error.strerror}"

@@ -24,4 +24,4 @@ FLAGS: dict[str, str] = {}
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Free the record; return 0."""
-    return bounded(lambda: job_record.remove(jobs.name_of(settings)), "the Epilog of", settings)
+    return bounded(lambda: job_record.remove(jobs.name_of(settings), jobs.user_of(settings)), "the Epilog of", settings)

@@ -31,6 +31,8 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _record(environment: Mapping[str, str]) -> None:
     record = jobs.record_of(environment)
-    job_record.write(jobs.name_of(environment), record)
-    if record.uid:
-        job_place.make(record.uid)
+    try:
+        job_record.write(jobs.name_of(environment), record)
+    finally:  # also for a job without a record
+        if record.uid:
+            job_place.make(record.uid)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from ..errors import SECCOMP_UNKNOWN, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
 from ..linux.files import is_own, replace_files
+from ..node.locks import make_place
 
 if TYPE_CHECKING:
     from ..oci.json_reader import Node
@@ -78,12 +79,11 @@ class _CachedProgram:
     def write(self, program: bytes) -> None:
         """Cache `program`, if possible; clear a full cache first."""
         try:
-            # Users must reach their own file below the outer directory: node/last_messages.py.
-            for path, mode in ((self._outer, 0o711), (f"{self._outer}/seccomp", 0o700)):
-                try:
-                    os.mkdir(path, mode)
-                except FileExistsError:
-                    pass
+            make_place(self._outer)
+            try:
+                os.mkdir(f"{self._outer}/seccomp", 0o700)
+            except FileExistsError:
+                pass
             with closing(self._open()) as directory:
                 names = os.listdir(directory)
                 for name in names if len(names) >= _MAX_CACHED else []:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..errors import NOT_TRUSTED, HookError
 from ..linux.fast_stdlib import os, read_file, stat
 
-_ACLS = ("system.posix_acl_default", "system.posix_acl_access")  # whoever sees the second one has both
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")  # whoever sees the second one has both
 _ACL_VERSION = 2
 _OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
 _SEARCH, _READ_WRITE, _ALL = 1, 6, 7
@@ -20,7 +20,7 @@ def admit(directory: int, uid: int) -> None:
     of acl(5), version 2.
     """
     no = 2**32 - 1
-    for name, rights in zip(_ACLS, (_READ_WRITE, _SEARCH)):
+    for name, rights in zip(_ACLS, (_SEARCH, _READ_WRITE)):
         entries = [(_OWNER, _ALL, no), (_USER, rights, uid), (_GROUP, 0, no), (_MASK, rights, no), (_OTHER, 0, no)]
         packed = [
             tag.to_bytes(2, "little") + allowed.to_bytes(2, "little") + owner.to_bytes(4, "little")

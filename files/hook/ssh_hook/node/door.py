@@ -33,7 +33,7 @@ _PROBLEM = "the container has no door, through which its user logs in without a 
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
 _ROOTS_MODE = 0o660  # the group's bits are the mask of the ACL that the directory gives it
-_MOST = 3000  # names in root's directory of a user: 1000 are numbers of entries
+_MOST = 3000  # names in root's directory of a user, of which 1256 are for entries
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
 
 
@@ -181,8 +181,14 @@ class Door:
 
 
 def _require_room(uid: int) -> None:
-    """Make root's directory for the user usable. Raises OSError if it has too many names: only a sweep removes some."""
+    """Make root's directory for the user usable. Raises OSError and HookError, also if it has too many names."""
     with closing(places.open_directory(uid)) as directory:
+        if len(os.listdir(directory)) < _MOST:
+            return
+
+        from .door_collection import make_room  # here: few users end thousands of containers between two sweeps
+
+        make_room(uid)
         if len(os.listdir(directory)) >= _MOST:
             raise OSError(errno.EDQUOT, f"there are {_MOST} names, until a sweep removes doors of ended daemons")
 

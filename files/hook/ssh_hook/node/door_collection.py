@@ -2,20 +2,23 @@
 """How the names of doors are removed.
 
 A user removes doors of daemons that have ended if nobody else did: whoever ends a daemon under enroot has nothing of
-the node's, and the supervisor of an attach may be killed. Root leaves all of them to its sweep (stop/janitor.py).
+the node's, and the supervisor of an attach may be killed. Root leaves them to its sweep (stop/janitor.py), or to a
+start that finds too many names.
 """
 
 from __future__ import annotations
 
 import time
 
+from ..errors import HookError
 from ..linux.fast_stdlib import basename, os
 from ..linux.files import names
 from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from . import places, record
+from . import places, record, user_child
 from .places import unlink
 
 _MAX_DIGITS = 20  # of 64 bits
+_TIMEOUT = 0.5  # seconds
 _GRACE_PERIOD = 60  # seconds; a start makes the door before the entry
 
 
@@ -37,6 +40,24 @@ def left_by_root(uid: int) -> list[str]:
     ours = f"-{pid_namespace()}"
     paths = (f"{directory}/{name}" for name in unused if not (name.endswith(ours) and has_daemon(name)))
     return [path for path in paths if time.time() - os.stat(path, follow_symlinks=False).st_mtime > _GRACE_PERIOD]
+
+
+def make_room(uid: int) -> None:
+    """Remove root's doors for the user `uid` that no entry names, as far as that takes less than half a second.
+
+    Must be called by root. Raises OSError.
+    """
+    paths = left_by_root(uid)
+
+    def remove() -> bytes:
+        for path in paths:
+            unlink(path)
+        return b""
+
+    try:
+        user_child.run(uid, remove, f"cannot remove doors of uid {uid}", timeout=_TIMEOUT)
+    except HookError:
+        pass  # the user holds it up
 
 
 def has_daemon(name: str) -> bool:

@@ -14,7 +14,7 @@ NOBODY = 2**32 - 1  # not a valid uid
 NO_LOGIN = 2**32 - 1  # the loginuid of a process not started by a login
 _TO_BECOME_ANY_USER = {"CAP_SETUID", "CAP_SETGID"}
 _NAME = "ocihooks-ssh"  # of the hook's directories
-JOBS_PLACE = f"/run/{_NAME}/users"  # Prologs make directories of users with jobs here (job_doors.py)
+JOBS_PLACE = f"/run/{_NAME}/users"  # Prologs make directories of users with jobs here (job_place.py)
 
 
 class Engine:

@@ -25,7 +25,7 @@ def make(uid: int) -> None:
     """Make the directory of the user `uid`, where there is none. Must be called by root. Raises HookError."""
     path = f"{JOBS_PLACE}/{uid}"
     try:
-        with closing(locks.lock(uid)):
+        with closing(locks.lock(uid, is_prolog=True)):
             if uid in users():
                 return  # of an earlier job
             locks.make_place(locks.PLACE)

@@ -20,7 +20,7 @@ from ..oci.host_list import MAX_HOSTS, compress, parse
 from . import earlier, places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _KIND = "ssh_hook job "
 _VERSION = f"{_KIND}1"
@@ -65,45 +65,50 @@ class JobRecord:
 
 
 def write(name: str, record: JobRecord) -> None:
-    """Write the record of job `name`, replacing an earlier one. Must be called by root. Raises HookError, OSError."""
-    places.add(record.uid, record.data(name), lambda text: name_in(text) == name)
+    """Write the record of job `name`, in place of an earlier one. Must be called by root. Raises HookError, OSError."""
+    data = record.data(name)
+    remove(name, record.uid)
+    places.add(record.uid, data, places.JOBS)
 
 
-def remove(name: str) -> None:
-    """Free the record of job `name`, if there is one. Must be called by root. Raises OSError."""
-    for uid in places.users():
-        for path in _find(name, uid):
-            places.free(path, lambda text: name_in(text) == name)
+def remove(name: str, uid: int) -> None:
+    """Free the record of job `name` of the user `uid`, if there is one. It waits for no lock: only the job's end frees
+    it, but for one of a job that began 30 days ago.
+
+    Must be called by root. Raises HookError and OSError.
+    """
+    for path, text in _records(uid):
+        if name_in(text) == name:
+            places.free_own(path, lambda text: name_in(text) == name)
     earlier.free_job(name)
 
 
 def has_job_of(uid: int) -> bool:
-    """Return whether the user `uid` may have a job. Must be called by root. Raises HookError."""
-    has_entry = any(text.startswith(_KIND) for _path, text in places.entries(uid, False))
-    return has_entry or any(_is_earlier(name, uid) for name in earlier.jobs())
+    """Return whether the user `uid` may have a job. Must be called by root. Raises HookError and OSError."""
+    return any(_records(uid)) or any(_earlier_uid(name) == uid for name in earlier.jobs())
 
 
 def is_anothers(name: str, uid: int) -> bool:
-    """Return whether root has a record of job `name` of another user than `uid`; False for callers other than root."""
-    if any(_find(name, other) for other in places.users() if other != uid):
+    """Return whether root has a record of job `name` of another user than `uid`; False for callers other than root.
+
+    Raises HookError and OSError.
+    """
+    others = (other for other in places.users() if other != uid)
+    if any(name_in(text) == name for other in others for _path, text in places.entries(other, False, places.JOBS)):
         return True
+    return _earlier_uid(name) not in (None, uid)
+
+
+def _earlier_uid(name: str) -> int | None:
+    """Return the uid of the user of job `name`, which began before an upgrade; None if there is no such record."""
     record = parse_record(earlier.job_text(name, False))
-    return record is not None and record.uid != uid
+    return None if record is None else record.uid
 
 
-def _is_earlier(name: str, uid: int) -> bool:
-    """Return whether job `name`, which began before an upgrade, may be of the user `uid`."""
-    text = earlier.job_text(name, False)
-    record = parse_record(text)
-    return record.uid == uid if record else text != ""
-
-
-def _find(name: str, uid: int) -> list[str]:
-    """Return the paths of the records of job `name` of the user `uid`."""
-    try:
-        return [path for path, text in places.entries(uid, False) if name_in(text) == name]
-    except HookError:
-        return []  # others can write to it
+def _records(uid: int) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each record of the user's jobs. Earlier versions gave them names of daemons' entries."""
+    for names in (places.JOBS, places.DAEMONS):
+        yield from (each for each in places.entries(uid, False, names) if name_in(each[1]))
 
 
 def name_in(text: str) -> str:
@@ -117,7 +122,7 @@ def read(name: str, uid: int, is_rootless: bool) -> JobRecord | None:
 
     `is_rootless` is as in `places.entries`. Raises HookError if it is writable by others than root, or not a record.
     """
-    known = (text for _path, text in places.entries(uid, is_rootless) if name_in(text) == name)
+    known = (text for _path, text in places.entries(uid, is_rootless, places.JOBS) if name_in(text) == name)
     text = next(known, None) or earlier.job_text(name, is_rootless)
     record = parse_record(text) if text else None
     if text and record is None:

@@ -15,17 +15,18 @@ from ..linux.fast_stdlib import os
 
 PLACE = "/run/ocihooks-ssh"  # root's on the node
 CHANGES, CHILD = 0, 1
-_TIMEOUT = 1.0  # seconds; less than a Prolog has
+_TIMEOUT = 1.0  # seconds
+_OF_A_PROLOG = 0.4  # seconds: it has one, and needs the lock twice
 _POLL = 0.001  # seconds
 
 
-def lock(uid: int) -> int:
+def lock(uid: int, is_prolog: bool = False) -> int:
     """Return a descriptor: until it is closed, no other process changes what root keeps for the user `uid`.
 
-    Raises OSError, TimeoutError after a second: a process that has the lock may be frozen, with a job.
+    Raises OSError, TimeoutError after a second, or less for a Prolog: who has the lock may be frozen, with a job.
     """
     file = open_at(uid, CHANGES)
-    if not wait(file, os.F_TLOCK, _TIMEOUT):
+    if not wait(file, os.F_TLOCK, _OF_A_PROLOG if is_prolog else _TIMEOUT):
         os.close(file)
         raise TimeoutError(errno.ETIMEDOUT, f"another process has the lock of uid {uid} in {PLACE}/locks")
     return file
@@ -55,7 +56,7 @@ def open_at(uid: int, kind: int) -> int:
 
 
 def make_place(path: str) -> None:
-    """Make a directory of root's in which all users may look up names, if it is missing. Raises OSError."""
+    """Make a directory of the caller's in which all users may look up names, if it is missing. Raises OSError."""
     try:
         os.mkdir(path, 0o711)
     except FileExistsError:

@@ -161,7 +161,8 @@ class Record:
     def is_same(self, text: str) -> bool:
         """Return whether `text` is a record of the same daemon."""
         other = parse(text)
-        return other is not None and other.name() == self.name()
+        own = self.numbers.get(_PID_NAMESPACE)
+        return other is not None and (other.name(), other.numbers.get(_PID_NAMESPACE)) == (self.name(), own)
 
     def _program(self) -> tuple[int, int]:
         return self.numbers["program_device"], self.numbers["program_inode"]

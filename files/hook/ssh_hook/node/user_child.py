@@ -2,14 +2,14 @@
 """The one process of root's that may wait for a user, such as for a file system that never answers.
 
 Root removes what users can hold up in a disposable process, which has a lock (locks.py) until it has ended. While it
-hangs, no other is started for the same user. It must not open anything of the user's: a process that ends loses its
-locks before the kernel closes its descriptors, which may hang, too. What a process does as the user, it does without a
-lock. It is known by name, state and uid instead.
+hangs, no other is started for the same user. When a process ends, the kernel closes its descriptors in their order, and
+may hang at one of a user's file. So the descriptor that has the lock is the last. What a process does as the user, it
+does without a lock. It is known by name, state and uid instead.
 """
 
 from __future__ import annotations
 
-from ..errors import HOME_HANGS, LateError
+from ..errors import HOME_HANGS, HookError, LateError
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.process import all_processes
@@ -19,6 +19,7 @@ from .engine import NOBODY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LAST = 255  # a descriptor above all others
 _PATIENCE = 0.3  # seconds: another sweep may have the lock for a moment
 NAME = b"ssh_hook user"  # of processes that have become the user
 METRICS, EARLIER = NOBODY + 1, NOBODY + 2  # in place of a uid: for the metrics, and what earlier versions have left
@@ -36,21 +37,22 @@ def run(
     Raises HookError; LateError also if a process for this user still hangs. Users, who may not open the locks, wait for
     themselves.
     """
-    try:
-        file = locks.open_at(uid, locks.CHILD)
-    except OSError:
-        return disposable_process.run(work, what, None, kept, timeout)
-    late = LateError(HOME_HANGS, f"{what}: an earlier process is still blocked on a file system of uid {uid}")
+    late = f"{what}: an earlier process is still blocked on a file system of uid {uid}"
 
     def work_alone() -> bytes:
-        if not locks.wait(file, os.F_TLOCK, _PATIENCE):
-            raise late
+        try:
+            with closing(locks.open_at(uid, locks.CHILD)) as file:
+                os.dup2(file, _LAST)
+        except OSError:
+            return work()
+        if not locks.wait(_LAST, os.F_TLOCK, _PATIENCE):
+            raise HookError(HOME_HANGS, late)
         return work()
 
-    with closing(file):
-        if not locks.wait(file, os.F_TEST, _PATIENCE):
-            raise late
-        return disposable_process.run(work_alone, what, None, (*kept, file), timeout)
+    try:
+        return disposable_process.run(work_alone, what, None, kept, timeout)
+    except HookError as error:
+        raise LateError(error.kind, late) if str(error) == late else error from None
 
 
 def users_of_left() -> set[int]:

@@ -6,7 +6,7 @@ This needs no environment variables: Slurm's plugins call engines without those 
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import HookError, describe_failure, kind_of
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.job_names import is_pbs, number_of
 from ..log import WARNING, log
@@ -80,6 +80,7 @@ def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotat
             record = job_record.read(name, uid, is_rootless)
             if record is None and not is_rootless and job_record.is_anothers(name, uid):
                 name, step = "", ""
-        except HookError as error:
-            log(WARNING, f"{error}: the container does not know the hosts of its job", error.kind)
+        except (HookError, OSError) as error:
+            what = f"{describe_failure(error)}: the container does not know the hosts of its job"
+            log(WARNING, what, kind_of(error))
     return Job(name, int(step or 0), record, annotations)

@@ -22,7 +22,7 @@ from ..node import door_collection, earlier, job_place, job_record, locks, place
 from .sweep import is_young
 
 _TIMEOUT = 30.0  # seconds for all users
-_ONE = 0.5  # seconds for one; less than a Prolog of this user waits for the lock
+_ONE = 0.5  # seconds for one, whose Prolog may fail meanwhile
 _AGE = 30 * 24 * 3600  # seconds: longer than jobs run
 
 
@@ -81,9 +81,9 @@ def _free_entries(uid: int, running: set[str]) -> None:
 
     `running` are the names of jobs with a process, filled when needed. Raises HookError and OSError.
     """
-    for path, text in places.entries(uid, False):
-        if not is_young(os.stat(path)) and _is_stale(text, running):
-            if places.free(path, text.__eq__):
+    for names in (places.DAEMONS, places.JOBS):
+        for path, text in places.entries(uid, False, names):
+            if not is_young(os.stat(path)) and _is_stale(text, running) and places.free(path, text.__eq__):
                 log(INFO, f"{path}: freed, since its container or job is gone")
 
 

@@ -523,28 +523,17 @@ def test_a_door_whose_queue_is_full_is_waited_for(port: socket.socket, tmp_path:
         accepting.join()
 
 
-@pytest.mark.parametrize(
-    ("is_left", "said"),
-    [
-        (
-            False,
-            "the door of your container (a socket on the node) is gone: a logout or the end of a job removes it; ",
-        ),
-        (
-            True,
-            "cannot connect to the door of your container (a socket on the node): Connection refused; connecting",
-        ),
-    ],
-)
+@pytest.mark.parametrize("is_left", [False, True], ids=["gone", "left"])
 def test_without_its_door_the_port_serves(
-    port: socket.socket, tmp_path: Path, capfd: pytest.CaptureFixture[str], is_left: bool, said: str
+    port: socket.socket, tmp_path: Path, capfd: pytest.CaptureFixture[str], is_left: bool
 ) -> None:
     path = tmp_path / "door"
-    if is_left:  # by a daemon that does not listen there
+    if is_left:  # by a daemon that has ended: root's are removed later
         with socket.socket(socket.AF_UNIX) as gone:
             gone.bind(str(path))
     with connect._open(with_door(port, path)) as peer:
         assert peer.family == socket.AF_INET
+    said = "the door of your container (a socket on the node) is gone: a logout or the end of a job removes it; "
     assert said in capfd.readouterr().err
 
 

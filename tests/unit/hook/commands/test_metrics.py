@@ -24,7 +24,6 @@ from ssh_hook.errors import (
     LateError,
 )
 from ssh_hook.health import metrics
-from ssh_hook.linux import syscalls
 from ssh_hook.node import last_messages, locks, places, public_file, user_child
 
 
@@ -196,12 +195,12 @@ def test_metrics_that_cannot_be_written_in_time_do_not_end_the_sweep(
 
 
 def test_a_process_that_is_left_behind_is_the_only_one_of_metrics(
-    place: Path, monkeypatch: pytest.MonkeyPatch, locked: Callable[[int, int], AbstractContextManager[None]]
+    place: Path, locked: Callable[[int, int], AbstractContextManager[None]]
 ) -> None:
     """Whatever else sweeps do goes on."""
-    monkeypatch.delattr(syscalls, "fork")
     with locked(user_child.METRICS, locks.CHILD), pytest.raises(LateError, match="an earlier process is still blocked"):
         metrics.update(str(place / "ssh_hook.prom"), 2, 0)
+    assert not (place / "ssh_hook.prom").exists()
 
 
 class Root:

@@ -49,7 +49,7 @@ def fixture_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def jobs(uid: int = 2001) -> list[str]:
     """Names of the user's jobs that are on record."""
-    return sorted(job_record.name_in(text) for _path, text in places.entries(uid, False))
+    return sorted(job_record.name_in(text) for _path, text in places.entries(uid, False, places.JOBS))
 
 
 def recorded(**variables: str) -> job_record.JobRecord:
@@ -156,13 +156,14 @@ def test_a_process_of_the_user_that_has_the_lock_is_an_error_in_time(
     locked: Callable[[int, int], AbstractContextManager[None]],
 ) -> None:
     """As a start of another job that Slurm has suspended. Other users' jobs go on."""
-    monkeypatch.setattr(locks, "_TIMEOUT", 0.01)
+    monkeypatch.setattr(locks, "_OF_A_PROLOG", 0.01)
+    assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_ID": "7"}) == 0
     with locked(2001, locks.CHANGES):
-        for command in ("prolog", "epilog"):
-            assert dispatch(command, [], SLURM) == 0
+        assert dispatch("prolog", [], SLURM) == 0
+        assert dispatch("epilog", [], {**SLURM, "SLURM_JOB_ID": "7"}) == 0
         assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_UID": "2002"}) == 0
     assert (jobs(2001), jobs(2002)) == ([], ["1234"])
-    (line,) = capfd.readouterr().err.splitlines()  # the Epilog finds no record
+    (line,) = capfd.readouterr().err.splitlines()  # the Epilog needs no lock
     assert line.startswith("ssh_hook: error: the Prolog of job 1234: ")
     assert "has the lock of uid 2001" in line
 

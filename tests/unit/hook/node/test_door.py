@@ -49,14 +49,14 @@ def test_a_door_is_its_users_alone_and_serves(node: Path, tmp_path: Path, is_roo
 
 
 def test_what_a_start_asks_of_the_kernel(monkeypatch: pytest.MonkeyPatch, system_calls: list[str]) -> None:
-    places.write(1000, "error", b"")  # the directory is there
+    places.write(1000, "error", b"x\n")  # the directory is there
     system_calls.clear()
     made = door.make_door(0, 1000, None, in_user_namespace=False, in_job=False)
     assert system_calls == ["stat", "socket"]  # before the fork
     system_calls.clear()
     made.open(PID, START)
     made.arguments()
-    assert system_calls == ["open", "fstat", "listdir", "close", "umask", "bind", "umask", "listen", "close"]
+    assert system_calls == ["open", "listxattr", "listdir", "close", "umask", "bind", "umask", "listen", "close"]
 
 
 def test_a_door_whose_directory_another_start_makes_meanwhile_admits_its_user(node: Path) -> None:
@@ -77,6 +77,18 @@ def test_a_user_who_holds_them_has_a_bounded_number(node: Path, monkeypatch: pyt
         made.open(PID, START + 1)
     os.close(made.descriptors()[0])
     assert len(list((node / "entries/1000").iterdir())) == 6
+
+
+def test_a_start_makes_room_where_daemons_have_ended(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user whose containers end every second, with a sweep every 15 minutes."""
+    monkeypatch.setattr(door, "_MOST", 6)
+    os.close(places.open_directory(1000))
+    for number in range(6):
+        path = node / "entries/1000" / f"1-{number}-{NAMESPACE}"
+        path.touch()
+        os.utime(path, (0, 0))
+    door.make_door(0, 1000, None, in_user_namespace=False, in_job=False).open(PID, START)
+    assert [path.name for path in (node / "entries/1000").iterdir()] == [f"{PID}-{START}-{NAMESPACE}"]
 
 
 @pytest.fixture(name="users")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
-from ssh_hook.node import access, earlier, job_record
+from ssh_hook.node import access, earlier, job_record, locks, places
 from ssh_hook.node.job_record import JobRecord
 
 UID = 2001
@@ -36,7 +38,7 @@ def read(name: str = "7", uid: int = UID) -> JobRecord | None:
 
 def test_what_is_written_is_read(entries: Path) -> None:
     job_record.write("7", record())
-    assert (entries / "0").read_text(encoding="ascii") == TEXT
+    assert (entries / "j0").read_text(encoding="ascii") == TEXT
     found = read()
     assert found is not None
     assert vars(found) == vars(record())
@@ -51,7 +53,7 @@ def test_a_record_is_replaced_and_freed(entries: Path) -> None:
     assert found is not None
     assert found.start == 2
     for _again in range(2):
-        job_record.remove("7")
+        job_record.remove("7", UID)
     assert read() is None
     assert [path.read_bytes()[:1] for path in sorted(entries.iterdir())] == [b"s", b"\0", b"s"]
     job_record.write("9", record())
@@ -64,8 +66,28 @@ def test_whose_jobs_there_are(node: Path) -> None:
     assert job_record.has_job_of(UID)
     assert not job_record.has_job_of(200)
     assert [job_record.is_anothers("7", uid) for uid in (UID, 200)] == [False, True]
-    job_record.remove("7")
+    job_record.remove("7", 200)
+    assert job_record.has_job_of(UID)
+    job_record.remove("7", UID)
     assert not job_record.has_job_of(UID)
+
+
+def test_a_job_whose_record_has_the_name_of_a_daemons_ends(node: Path) -> None:
+    """As an earlier version named it."""
+    path = places.add(UID, record().data("7"))
+    assert job_record.has_job_of(UID)
+    job_record.remove("7", UID)
+    assert not job_record.has_job_of(UID)
+    assert Path(path).read_bytes()[:1] == b"\0"
+
+
+def test_the_end_of_a_job_waits_for_nobody(
+    node: Path, locked: Callable[[int, int], AbstractContextManager[None]]
+) -> None:
+    job_record.write("7", record())
+    with locked(UID, locks.CHANGES):
+        job_record.remove("7", UID)
+    assert read() is None
 
 
 def test_a_job_that_began_before_an_upgrade(node: Path) -> None:
@@ -83,8 +105,8 @@ def test_whose_jobs_there_are_that_began_before_an_upgrade(node: Path) -> None:
     assert [job_record.has_job_of(uid) for uid in (UID, 200)] == [True, False]
     assert [job_record.is_anothers("7", uid) for uid in (UID, 200)] == [False, True]
     assert earlier.left() == []
-    job_record.remove("7")
-    job_record.remove("8")
+    job_record.remove("7", UID)
+    job_record.remove("8", UID)
     assert read() is None
     assert not job_record.has_job_of(UID)
     assert not job_record.is_anothers("7", 200)
@@ -105,7 +127,11 @@ def test_only_the_jobs_user_looks_it_up_and_nobody_lists_the_directory(node: Pat
         job_record.write("7", record())
     finally:
         os.umask(before)
-    assert [path.stat().st_mode & 0o777 for path in (node / "entries", entries, entries / "0")] == [0o711, 0o710, 0o640]
+    assert [path.stat().st_mode & 0o777 for path in (node / "entries", entries, entries / "j0")] == [
+        0o711,
+        0o710,
+        0o640,
+    ]
     # The group bits are the mask of the ACL, which has one user.
     acl = os.getxattr(entries, "system.posix_acl_access")
     found = [acl[start : start + 8] for start in range(4, len(acl), 8)]
@@ -118,7 +144,7 @@ def test_only_the_jobs_user_looks_it_up_and_nobody_lists_the_directory(node: Pat
 @pytest.mark.parametrize("mode", [0o020, 0o002])
 def test_what_others_can_write_to_is_refused(entries: Path, who: str, mode: int) -> None:
     job_record.write("7", record())
-    path = {"entries": entries, "file": entries / "0"}[who]
+    path = {"entries": entries, "file": entries / "j0"}[who]
     path.chmod(path.stat().st_mode | mode)
     with pytest.raises(HookError, match="is writable by users other than root"):
         read()
@@ -150,8 +176,8 @@ def test_a_record_that_the_caller_may_not_read_is_none(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", ["fifo", "directory"])
 def test_what_is_no_file_is_refused_at_once(entries: Path, kind: str) -> None:
     job_record.write("7", record())
-    (entries / "0").unlink()
-    os.mkfifo(entries / "0", 0o600) if kind == "fifo" else (entries / "0").mkdir()
+    (entries / "j0").unlink()
+    os.mkfifo(entries / "j0", 0o600) if kind == "fifo" else (entries / "j0").mkdir()
     with pytest.raises(HookError):
         read()
 
@@ -173,7 +199,7 @@ def test_what_is_no_file_is_refused_at_once(entries: Path, kind: str) -> None:
 )
 def test_what_is_no_record_is_refused_in_one_line(entries: Path, text: str) -> None:
     job_record.write("7", record())
-    (entries / "0").write_text(text, encoding="utf-8")
+    (entries / "j0").write_text(text, encoding="utf-8")
     with pytest.raises(HookError, match="job") as caught:
         read()
     assert str(caught.value).isprintable()
@@ -196,7 +222,7 @@ def test_any_text_is_a_record_or_none_or_one_line(text: str) -> None:
 
 def test_a_later_version_may_add_lines(entries: Path) -> None:
     job_record.write("7", record())
-    (entries / "0").write_text(f"{TEXT}more=x\n", encoding="ascii")
+    (entries / "j0").write_text(f"{TEXT}more=x\n", encoding="ascii")
     assert read() is not None
 
 

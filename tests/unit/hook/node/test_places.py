@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.errors import HookError, LateError
-from ssh_hook.linux import disposable_process, syscalls
+from ssh_hook.linux import disposable_process
 from ssh_hook.linux.fast_stdlib import closing
 from ssh_hook.node import engine, locks, places, user_child
 
@@ -36,16 +36,22 @@ def test_a_directory_that_admits_its_user_lets_her_use_what_is_made_there(
 ) -> None:
     """A start that is killed between leaves one that the next start completes."""
 
-    def fail(_directory: int, name: str, _value: bytes) -> None:
-        if name == "system.posix_acl_default":
+    acls = {"system.posix_acl_access", "system.posix_acl_default"}
+    made: list[str] = []
+    set_acl = posix.setxattr
+
+    def fail_at_the_second(directory: int, name: str, value: bytes) -> None:
+        made.append(name)
+        if len(made) == 2:
             raise OSError(errno.ENOSPC, "")
+        set_acl(directory, name, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(posix, "setxattr", fail)
+        patched.setattr(posix, "setxattr", fail_at_the_second)
         with pytest.raises(OSError, match="28"):
             places.open_directory(UID)
     os.close(places.open_directory(UID))
-    assert "system.posix_acl_default" in os.listxattr(node / "entries" / str(UID))
+    assert acls <= set(os.listxattr(node / "entries" / str(UID)))
 
 
 def test_one_lock_for_each_user(node: Path, monkeypatch: pytest.MonkeyPatch, locked: Locked) -> None:
@@ -56,9 +62,11 @@ def test_one_lock_for_each_user(node: Path, monkeypatch: pytest.MonkeyPatch, loc
         assert places.add(UID + 1, b"x\n").endswith("/2002/0")
         os.close(locks.lock(UID - 1))
     path = places.add(UID, b"x\n")
-    with locked(UID, locks.CHANGES), pytest.raises(TimeoutError):
-        places.free(path, lambda _text: True)
-    assert Path(path).read_bytes() == b"x\n"
+    with locked(UID, locks.CHANGES):
+        with pytest.raises(TimeoutError):
+            places.free(path, lambda _text: True)
+        assert Path(path).read_bytes() == b"x\n"
+        assert places.free_own(path, lambda _text: True)
     assert (node / "locks").stat().st_mode & 0o777 == 0o600
 
 
@@ -74,6 +82,59 @@ def test_nothing_that_a_user_can_reach_is_removed_or_replaced(monkeypatch: pytes
         places.write(UID, "error", data)
     directory = Path(places.ENTRIES, str(UID))
     assert {path.name: text(path) for path in directory.iterdir()} == {"0": "", "error": "a text\n"}
+
+
+def test_what_finds_no_room_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    places.write(UID, "error", b"first\n")
+    path = Path(places.ENTRIES, str(UID), "error")
+
+    def fail(*_arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(posix, "posix_fallocate", fail)
+    for data in (b"second\n", b"x\n"):
+        with pytest.raises(OSError, match="No space left"):
+            places.write(UID, "error", data)
+    assert text(path) == "first\n"
+
+
+def test_the_names_of_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon's and a job's do not take each other's."""
+    monkeypatch.setattr(places, "DAEMONS", ("", 2))
+    daemons = [places.add(UID, b"x\n", places.DAEMONS) for _number in range(2)]
+    jobs = [places.add(UID, b"x\n", places.JOBS) for _number in range(2)]
+    assert [Path(path).name for path in (*daemons, *jobs)] == ["0", "1", "j0", "j1"]
+    with pytest.raises(OSError, match="the user has 2 entries of containers"):
+        places.add(UID, b"x\n", places.DAEMONS)
+    places.free(daemons[0], lambda _text: True)
+    assert places.add(UID, b"x\n", places.DAEMONS) == daemons[0]
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_a_name_that_is_missing_hides_no_other(is_root: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an administrator's rm."""
+    if not is_root:
+        monkeypatch.setattr(posix, "listdir", refuse)
+    paths = {names: [places.add(UID, b"x\n", names) for _number in range(3)] for names in (places.DAEMONS, places.JOBS)}
+    for names, (missing, *left) in paths.items():
+        os.unlink(missing)
+        assert {path for path, _text in places.entries(UID, False, names)} == set(left)
+
+
+def refuse(_path: str) -> list[str]:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_what_cannot_be_read_does_not_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a sweep would remove the doors of daemons that run."""
+    places.add(UID, b"x\n")
+
+    def fail(_path: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(posix, "listdir", fail)
+    with pytest.raises(HookError, match=f"cannot read .*/{UID}: Too many open files"):
+        list(places.entries(UID, False))
 
 
 def text(path: Path) -> str:
@@ -114,13 +175,12 @@ def test_a_door_of_roots_stays(directory: str, monkeypatch: pytest.MonkeyPatch, 
     assert removed == [f"{tmp_path}/1-2-3"]
 
 
-def test_a_process_that_may_wait_for_a_user_is_the_only_one(monkeypatch: pytest.MonkeyPatch, locked: Locked) -> None:
+def test_a_process_that_may_wait_for_a_user_is_the_only_one(locked: Locked) -> None:
     assert user_child.run(UID, lambda: b"x", "cannot do it") == b"x"
     with locked(UID, locks.CHILD):
         assert user_child.run(UID + 1, lambda: b"x", "cannot do it") == b"x"
         with closing(locks.lock(UID)):
             pass  # whoever changes something waits for no such process
-        monkeypatch.delattr(syscalls, "fork")
         with pytest.raises(LateError, match=f"cannot do it: an earlier process is still blocked on .* of uid {UID}"):
             user_child.run(UID, lambda: b"x", "cannot do it")
 
@@ -135,6 +195,17 @@ def test_it_has_the_lock_until_it_ends(node: Path) -> None:
     assert user_child.run(UID, work, "cannot do it") == b"256"
     with closing(locks.open_at(UID, locks.CHILD)) as file:
         assert locks.try_lock(file, os.F_TEST)
+
+
+def test_the_descriptor_of_its_lock_is_closed_last(node: Path) -> None:
+    """The kernel closes them in their order, and may hang at a user's file, with those after it open."""
+
+    def work() -> bytes:
+        with open("/dev/null", "rb"):
+            numbers = sorted(map(int, os.listdir("/proc/self/fd")))
+            return os.readlink(f"/proc/self/fd/{numbers[-1]}").encode()
+
+    assert user_child.run(UID, work, "cannot do it") == bytes(node / "locks")
 
 
 def test_one_that_is_left_behind_keeps_it(monkeypatch: pytest.MonkeyPatch, hang: Callable[..., None]) -> None:

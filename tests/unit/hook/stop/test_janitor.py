@@ -34,7 +34,7 @@ def age(path: str | Path) -> None:
 
 def job(name: str, uid: int = 2001, start: int = NOW) -> str:
     job_record.write(name, JobRecord(uid, "alps", {"a": 1}, start, 1))
-    (path,) = [path for path, text in places.entries(uid, False) if job_record.name_in(text) == name]
+    (path,) = [path for path, text in places.entries(uid, False, places.JOBS) if job_record.name_in(text) == name]
     age(path)
     return path
 
@@ -80,7 +80,7 @@ def test_a_tmpfs_goes_when_its_user_has_no_job(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(job_place, "remove", lambda uid: (node / f"removed-{uid}").touch())
     job("7", 2001)
     job("8", 2002)
-    job_record.remove("8")
+    job_record.remove("8", 2002)
     assert janitor.clean_up() == 0
     assert sorted(path.name for path in node.glob("removed-*")) == ["removed-2002", "removed-2003"]
 
