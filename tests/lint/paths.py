@@ -81,7 +81,6 @@ REASONS = {
     "of the kernel's names them",
     "linux/files.py close_all_but": DESCRIPTOR,
     "linux/files.py remove_leftovers": DESCRIPTOR,
-    "linux/fast_stdlib.py exists": CALLERS,
     "linux/mounts.py clone_tree": DESCRIPTOR,
     "linux/mounts.py clone_mount": "DROPBEAR_DIR; " + SETTING,
     "linux/process.py all_processes": KERNEL,

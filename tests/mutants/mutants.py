@@ -1843,7 +1843,7 @@ CONTRACT = (
     Fault(
         "`com.hooks.ssh.authorize_ssh_key`",
         "read_credentials",
-        'userfiles.read_public_keys(path) if path else b""',
+        "_read_public_keys(path)",
         'b""',
         "hook/test_behaviours.py::test_injected_key",
         r"Permission denied \(publickey\)",

@@ -1,1 +1,1 @@
-../../../files/hook/ssh_hook/linux/fast_stdlib.py
+../../../files/hook/ssh_hook/keys/fast_stdlib.py

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
+from ssh_hook.keys import fast_stdlib
 from ssh_hook.linux import cgroups as module
-from ssh_hook.linux import fast_stdlib, mounts, syscalls
+from ssh_hook.linux import mounts, syscalls
 
 ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what Python takes for the end of a line, and the kernel does not
 NAMES = st.text(st.sampled_from(f"a0:/. -#\\,{ENDS}\udcff"), min_size=1, max_size=12).filter(

@@ -43,7 +43,8 @@ from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
 from ..schedulers.jobs import containers_port
 from ..schedulers.nodes import launcher
-from ..start.port import NO_SUCH_ADDRESS, describe_holder
+from ..start.port import NO_SUCH_ADDRESS
+from ..start.port_holder import describe_holder
 from ..start.server import Programs, require_undumpable
 
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")

@@ -10,7 +10,6 @@ from ..keys.formats import key_comment, openssh_private_key
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.identity import ActingAs
-from . import userfiles
 
 if TYPE_CHECKING:
     from ..oci.oci_config import Container
@@ -54,11 +53,21 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
         directory = store.key_directory(settings.base_dir, owner.name)
         with ActingAs(owner.file_owner):
             keys = store.load(directory, owner.name)
-            return Credentials(owner.name, keys, userfiles.read_public_keys(path) if path else b"")
+            return Credentials(owner.name, keys, _read_public_keys(path))
     except MissingKeysError as error:
         raise MissingCredentialsError(error.kind, str(error)) from None
     except KeyStoreError as error:
         raise HookError(error.kind, str(error)) from None
+
+
+def _read_public_keys(path: str) -> bytes:
+    """Return the public keys in the file that the annotation names, if it names one. Raises HookError."""
+    if not path:
+        return b""
+
+    from .userfiles import read_public_keys  # here: few containers have the annotation
+
+    return read_public_keys(path)
 
 
 def make_keys(owner: Owner, settings: Settings) -> bool:

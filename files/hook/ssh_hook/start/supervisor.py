@@ -31,7 +31,6 @@ from ..errors import (
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..log import INFO, WARNING, log
-from ..node import userfiles
 from ..node.credentials import make_keys
 from ..oci.settings import NO_PORT
 from .channel import (
@@ -67,8 +66,11 @@ _LEFT_ALONE = 1 << 8  # wait status of a daemon's process that exits because ano
 def start(plan: StartPlan) -> None:
     """Start the daemon, record it, and wait until it listens. Raises HookError, after a rollback."""
     annotations, server, owner = plan.container.annotations, plan.server, plan.owner
-    log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, owner.entry.home, log.stdout)
-    log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, owner.entry.home, log.stderr)
+    if annotations.log_stdout or annotations.log_stderr:
+        from ..node.userfiles import log_target  # here: few containers have these annotations, or a pidfile
+
+        log.stdout = log_target(annotations.log_stdout, owner.file_owner, owner.entry.home, log.stdout)
+        log.stderr = log_target(annotations.log_stderr, owner.file_owner, owner.entry.home, log.stderr)
     for warning in annotations.warnings:
         log(WARNING, warning, ANNOTATION_WRONG)
     is_served = fork(plan).supervise()
@@ -212,6 +214,8 @@ class Supervisor:
             log(INFO, str(error))
         plan.registration.record(daemon, plan.door.path)
         if pidfile:
+            from ..node import userfiles
+
             self._pid_in_file = daemon.pid
             try:
                 userfiles.write_pidfile(pidfile, daemon.pid, plan.owner.file_owner)
@@ -275,6 +279,8 @@ class Supervisor:
             plan.door.remove()
             plan.registration.remove()
             if self._pid_in_file:
+                from ..node import userfiles
+
                 pidfile = plan.container.annotations.pidfile_host
                 userfiles.remove_pidfile(pidfile, self._pid_in_file, plan.owner.file_owner)
         except (HookError, OSError) as error:  # only logged: the caller reports the error that caused the rollback

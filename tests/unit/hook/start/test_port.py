@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux.identity import Identity
-from ssh_hook.node import inventory
-from ssh_hook.start import port
+from ssh_hook.start import port, port_holder
 
 LIBRARY = """
 class DiagSocket:
@@ -39,17 +38,17 @@ def test_without_the_library_the_holder_is_left_out(
         (tmp_path / "pyroute2.py").write_text(library, encoding="utf-8")
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "pyroute2", raising=False)
-    said = port.describe_holder(1, Identity(1000, 1000), [str(tmp_path)])
+    said = port_holder.describe_holder(1, Identity(1000, 1000), [str(tmp_path)])
     assert said.startswith(described) and bool(said) is bool(described)
 
 
 def test_a_port_that_is_taken_names_both_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs whose numbers are 10,000 apart have the same port, and a step may have that of another job."""
     cgroup = b"0::/system.slice/slurmstepd.scope/job_11234/step_0/user/task_0\n"
-    read = port.read_file
-    monkeypatch.setattr(port, "read_file", lambda path: cgroup if path.endswith("/cgroup") else read(path))
+    read = port_holder.read_file
+    monkeypatch.setattr(port_holder, "read_file", lambda path: cgroup if path.endswith("/cgroup") else read(path))
     monkeypatch.setattr(
-        port, "describe_holder", lambda *_: f" by process 7 (dropbear) of uid 5{port._describe_job('7')}"
+        port_holder, "describe_holder", lambda *_: f" by process 7 (dropbear) of uid 5{port_holder._describe_job('7')}"
     )
     user = Identity(os.geteuid(), os.getegid())
     with socket.socket() as holder:
@@ -68,16 +67,16 @@ def test_a_daemon_whose_server_nobody_may_inspect(monkeypatch: pytest.MonkeyPatc
     uid = os.geteuid()
     daemon = SimpleNamespace(pid=os.getpid())
     monkeypatch.setattr(
-        inventory, "find_daemon_of", lambda owner, port: daemon if (owner, port) == (uid, 2222) else None
+        port_holder, "find_daemon_of", lambda owner, port: daemon if (owner, port) == (uid, 2222) else None
     )
-    name = port._describe_uid(uid)
+    name = port_holder._describe_uid(uid)
     user, other = Identity(uid, uid), Identity(uid + 1, uid + 1)
     found = f" by process {os.getpid()} (dropbear) of {name}"
-    assert port._describe_process(2222, 0, uid, user).startswith(found)
-    assert port._describe_process(2222, 0, uid, other) == f" by a process of {name}"
-    assert port._describe_process(222, 0, uid, user) == f" by a process of {name}"
+    assert port_holder._describe_process(2222, 0, uid, user).startswith(found)
+    assert port_holder._describe_process(2222, 0, uid, other) == f" by a process of {name}"
+    assert port_holder._describe_process(222, 0, uid, user) == f" by a process of {name}"
 
 
 @pytest.mark.parametrize("pid", ["self", "0"])
 def test_a_holder_outside_of_jobs(pid: str) -> None:
-    assert port._describe_job(pid) == ""
+    assert port_holder._describe_job(pid) == ""
