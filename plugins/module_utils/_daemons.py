@@ -9,17 +9,26 @@ are found by their program, which only root can install.
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
 import pwd
+import re
+import signal
 import stat
 import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from . import _dropbear, _files
 
 LISTENING = "0A"
 SECONDS = 60  # for the hook's answer
+END_SECONDS = 10  # for processes that were killed to exit
+NS_GET_OWNER_UID = 0xB704  # linux/nsfs.h
 
 
 def listening_sockets(pid: int | str) -> dict[str, int]:
@@ -86,10 +95,41 @@ def running_daemons(dropbear_dir: str) -> list[int]:
     return daemons
 
 
-def servers(launcher: str) -> list[dict[str, object]] | None:
-    """Return the daemons that the hook lists, if only root can change it; None if it was not asked or did not answer.
+def release(pid: int, dropbear_dir: str) -> str:
+    """Return the name of the release of Dropbear that a process runs; empty if it has exited, or runs none."""
+    program = _dropbear.identity(f"/proc/{pid}/exe")
+    found = _dropbear.releases(os.path.dirname(dropbear_dir)) if program else []
+    names = [
+        os.path.basename(path) for path in found if _dropbear.identity(f"{path}/bin/{_dropbear.PROGRAM}") == program
+    ]
+    return names[0] if names else ""
 
-    Each has its pid, the name of its user (the uid if there is no name), its TCP ports, and the number of its sessions.
+
+def servers(known: Iterable[Mapping[str, int]], dropbear_dir: str) -> list[dict[str, object]]:
+    """Return the daemons of the hook's list `known`, each with what an audit reports.
+
+    That is its pid, the name of its user (the uid if there is no name), its TCP ports, the number of its sessions, the
+    `release` of Dropbear that it runs, and whether that is not the one that new containers get (`outdated`).
+    """
+    current = os.path.basename(os.path.realpath(dropbear_dir))
+    return [
+        {
+            "pid": each["pid"],
+            "user": user_name(each["owner"]),
+            "ports": [each["port"]] * bool(each["port"]),
+            "sessions": each["sessions"],
+            "release": name,
+            "outdated": name != current,
+        }
+        for each in known
+        for name in [release(each["pid"], dropbear_dir)]
+    ]
+
+
+def listed(launcher: str) -> list[dict[str, int]] | None:
+    """Return pid, owner (a uid), port and number of sessions of the daemons that the hook lists; None without answer.
+
+    Only root must be able to change the hook. Hooks that do not report owners report the uid of the daemon.
     """
     try:
         done = subprocess.run(
@@ -97,15 +137,58 @@ def servers(launcher: str) -> list[dict[str, object]] | None:
         )
         return [
             {
-                "pid": int(found["pid"]),
-                "user": user_name(int(found["uid"])),
-                "ports": [int(found["port"])] * bool(found["port"]),
-                "sessions": int(found["sessions"]),
+                "owner": int(found.get("owner", found["uid"])),
+                **{name: int(found[name]) for name in ("pid", "port", "sessions")},
             }
             for found in json.loads(done.stdout)["containers"]
         ]
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
+    except (AttributeError, OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
         return None
+
+
+def processes_of(uids: set[int], known: Iterable[Mapping[str, int]], dropbear_dir: str) -> list[int]:
+    """Return the processes that run our Dropbear for these users: daemons, and those that serve their sessions.
+
+    They run as the user, in a user namespace that the user has made, or, in one that root has made, where the hook's
+    list `known` says so. A user can remove only the user's own entries from that list.
+    """
+    parents, found, theirs = {}, set(), {each["pid"] for each in known if each["owner"] in uids}
+    for pid in running_daemons(dropbear_dir):
+        with suppress(OSError):  # it has exited
+            parents[pid], uid = ids(pid)
+            if pid in theirs or {uid, namespace_owner(pid) or uid} & uids:
+                found.add(pid)
+    served = found
+    while served:
+        served = {pid for pid, parent in parents.items() if parent in served} - found
+        found |= served
+    return sorted(found)
+
+
+def ids(pid: int) -> tuple[int, int]:
+    """Return the parent's pid and the uid of a process. Raises OSError."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    parent, uid = (re.search(rf"^{name}:\t([0-9]+)", text, re.MULTILINE) for name in ("PPid", "Uid"))
+    return int(parent[1]) if parent else 0, int(uid[1]) if uid else 0
+
+
+def namespace_owner(pid: int) -> int:
+    """Return the uid of the user who has made the user namespace of a process (ioctl_ns(2)). Raises OSError."""
+    with open(f"/proc/{pid}/ns/user", "rb") as namespace:
+        return int.from_bytes(fcntl.ioctl(namespace, NS_GET_OWNER_UID, bytes(4)), sys.byteorder)
+
+
+def end(pids: Iterable[int]) -> list[int]:
+    """Kill processes, and wait until they have exited. Return those that have not within END_SECONDS."""
+    left, deadline = set(pids), time.monotonic() + END_SECONDS
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while left and time.monotonic() < deadline:
+        left = {pid for pid in left if os.path.exists(f"/proc/{pid}/exe")}  # of a zombie it leads nowhere
+        time.sleep(0.02)
+    return sorted(left)
 
 
 def user_name(uid: int) -> str:

@@ -27,6 +27,9 @@ PROGRAM_MODE = 0o111
 PROGRAMS = (PROGRAM, "scp", "sftp", "sftp-server", "ssh")
 SBOM = "sbom.cdx.json"
 LINKS = ("dropbear", "dropbearkey")  # names of programs that it contains
+LISTED = re.compile(  # a program and its digest in the SBOM, as the role writes it (_build/sbom.py)
+    r'"name": "(bin/[a-z-]+)",\s*"hashes": \[\s*\{\s*"alg": "SHA-256",\s*"content": "([0-9a-f]{64})"'
+)
 RELEASE = re.compile(r"dropbear-[0-9A-Za-z][0-9A-Za-z._+-]*-[0-9a-f]{12}")  # name of a release's directory
 SECONDS = 60  # for a program to print its version
 
@@ -156,10 +159,9 @@ def intact(prefix: str, versions: Mapping[str, str], relabel: Callable[[str], bo
     """
     try:
         name = current(prefix)
-        unread = Release(prefix, name, [release_file(program, "") for program in (*PROGRAMS, None)])
-        digests = [_files.digest(f"{unread.directory}/{wanted.path}", wanted.mode) for wanted in unread.files]
-        if name != release_name(versions["dropbear"], [sha256 or "" for sha256 in digests]):
+        if version_of(name) != versions["dropbear"] or altered(prefix):
             return ""
+        unread = Release(prefix, name, [release_file(program, "") for program in (*PROGRAMS, None)])
         state = compare(unread._replace(files=[]))
         if state.directories or state.links or any(map(relabel, unread.paths())):
             return ""
@@ -167,6 +169,33 @@ def intact(prefix: str, versions: Mapping[str, str], relabel: Callable[[str], bo
     except NotInstalled:
         return ""
     return name
+
+
+def version_of(name: str) -> str:
+    """Return Dropbear's version in the name of a release's directory; empty for an empty name."""
+    return name[len("dropbear-") : -len("-0123456789ab")]
+
+
+def altered(prefix: str) -> str | None:
+    """Return the path of a file of the current release that is not as it was installed, or None.
+
+    The release's name has a digest of all its files, and its SBOM the digest of each program.
+
+    Raises:
+        NotInstalled: another installation is at the link's path.
+    """
+    name = current(prefix)
+    if not name:
+        return None
+    directory = f"{prefix}/{name}"
+    files = [release_file(program, "") for program in (*PROGRAMS, None)]
+    found = {file.path: _files.digest(f"{directory}/{file.path}", file.mode) or "" for file in files}
+    changed = [f"bin/{link}" for link in LINKS if not is_link(f"{directory}/bin/{link}")]
+    if name != release_name(version_of(name), found.values()):
+        listed = dict(LISTED.findall(_files.read(f"{directory}/{SBOM}").decode(errors="replace")))
+        programs = [path for path, sha256 in found.items() if path != SBOM and sha256 != listed.get(path)]
+        changed += programs or [SBOM]
+    return f"{directory}/{changed[0]}" if changed else None
 
 
 def is_installed(release: Release, file: File) -> bool:
@@ -323,15 +352,19 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
 
 
 def report(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | None], str | None]:
-    """Like `inspect`, but instead of running a program that users other than root may change, report that.
+    """Like `inspect`, but programs that users other than root may change, or that differ, are reported and not run.
 
     Raises:
+        NotInstalled: another installation is at the link's path.
         ValueError: the prefix is not an absolute path.
     """
     violations = _secure_path.violations_of(link_path(prefix))
     unsafe = [violation.message for violation in violations if violation.rule not in _secure_path.ABSENT]
     if unsafe:
         return dict.fromkeys(versions), f"{unsafe[0]}, so Dropbear was not run."
+    path = altered(prefix)
+    if path:
+        return dict.fromkeys(versions), f"{path} is not the file that was installed, so Dropbear was not run."
     return inspect(prefix, versions)
 
 

@@ -36,6 +36,7 @@ _SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: modules, and files 
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package, or to run the launcher once
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
+EARLIER_SCRIPT = b'"""Refresh a passwd file from the node\'s name service'  # the first versions had it in libexec
 VERSION = re.compile(r"ssh_hook-[0-9a-f]{12}")  # name of a version's directory
 
 LAUNCHER = """\
@@ -125,7 +126,7 @@ class Change(NamedTuple):
     Attributes:
         files: paths of files and directories of the package that were written or removed
         launcher: text of the launcher before and after, or None if it was up to date
-        removed: directories of old versions
+        removed: directories of old versions, and of scripts that they had
     """
 
     files: list[str]
@@ -323,8 +324,15 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     old = [path for path in versions(hook.prefix) if path != hook.directory]
     launcher = install_launcher(hook, check)
     # The previous version stays: a starting container may be loading it.
-    removed = [path for path in old[1:] if _files.remove(path, check)]
+    removed = [path for path in [*old[1:], *earlier_scripts(hook.prefix)] if _files.remove(path, check)]
     return Change(list(dict.fromkeys(changed)), launcher, removed)
+
+
+def earlier_scripts(prefix: str) -> list[str]:
+    """Return the directory of scripts that the first versions had, if it is theirs."""
+    directory = f"{prefix}/libexec/ssh_hook"
+    is_ours = _files.read(f"{directory}/refresh_passwd.py").startswith(EARLIER_SCRIPT)
+    return [directory] * is_ours
 
 
 def foreign(hook: Hook) -> list[str]:
@@ -420,7 +428,7 @@ def uninstall(prefix: str, check: bool) -> list[str]:
     """
     own = Hook(prefix, "", {}, {})
     refuse_others(own)
-    paths = [own.launcher, own.completion, *versions(prefix), RECORDS]
+    paths = [own.launcher, own.completion, *versions(prefix), *earlier_scripts(prefix), RECORDS]
     removed = [path for path in paths if _files.remove(path, check)]
     try:
         return removed + _run_state.remove(check)

@@ -171,18 +171,22 @@ def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
 
 
 def ssh_hook_program(path: str) -> str | None:
-    """Return the program that a JSON file names as the SSH hook of containers with our annotation, or None."""
+    """Return the program that a JSON file names as the SSH hook of containers with our annotation, or None.
+
+    Without a condition on annotations it is that of all containers, or of those that start some command.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             root = json.load(file)
-        patterns = root["when"]["annotations"].items()
-        if COMMAND not in root["hook"]["args"] or not any(
+        patterns = root["when"].get("annotations", {}).items()
+        is_for_ours = not patterns or any(
             all(re.search(pattern, text) for pattern, text in zip(condition, ENABLED)) for condition in patterns
-        ):
+        )
+        if COMMAND not in root["hook"]["args"] or root["when"].get("always") is False or not is_for_ours:
             return None
         return str(root["hook"]["path"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, re.error):
-        return None  # not a hook of schema 1.0.0, or one that does not depend on annotations
+        return None  # not a hook of schema 1.0.0
 
 
 def superfluous_hooks(directories: list[str], launcher: str, json_files: list[str]) -> tuple[list[str], list[str]]:
@@ -336,12 +340,18 @@ def running(question: dict[str, Any]) -> dict[str, object]:
 
 def servers(question: dict[str, Any]) -> list[dict[str, object]] | None:
     """Return the daemons that the hook lists; None if others than root can change it, or it does not answer."""
+    found = listed(question)
+    return None if found is None else _daemons.servers(found, question["dropbear_dir"])
+
+
+def listed(question: dict[str, Any]) -> list[dict[str, int]] | None:
+    """Return what `_daemons.listed` does; None also if others than root can change the hook."""
     launcher = f"{question['prefix']}/bin/ssh_hook"
     own = [launcher, question["python"], *_hook_package.versions(question["prefix"])[:1]]
     if not os.path.exists(launcher):
         return []
     try:
-        return None if _secure_path.violations_of(*own) else _daemons.servers(launcher)
+        return None if _secure_path.violations_of(*own) else _daemons.listed(launcher)
     except ValueError:
         return None
 
@@ -390,6 +400,7 @@ def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], boo
         "unnamed_homes": unnamed_homes(question["base_dir"], accounts),
         "timers": _timers.unwanted(TIMERS),
         "units": _timers.installed_units(TIMERS),
+        "drop_ins": _timers.drop_ins(TIMERS),
     }
 
 
@@ -480,8 +491,9 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         suid_dumpable (int): the kernel parameter fs.suid_dumpable.
         daemons (list): process ids of the SSH daemons that run from `dropbear_dir`, or from an older version beside it.
         servers (list): with `lists_daemons`, the daemons that the hook lists: the `pid` of each, the name of its `user`
-            (the uid if there is no name), its TCP `ports`, and the number of its `sessions`. Null if users other than
-            root can change the hook, or it did not answer.
+            (the uid if there is no name), its TCP `ports`, the number of its `sessions`, the `release` of Dropbear that
+            it runs, and whether that is `outdated`. Null if users other than root can change the hook, or it did not
+            answer.
         passwd_file (bool): whether `passwd_file` exists.
         passwd_outdated (bool): with `name_service`, whether `passwd_file` differs from `getent passwd`, or that is
             unknown.
@@ -498,13 +510,14 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
             with too little free space.
         stale (list): the hook JSON files of this collection with another name than `json_files`, or in another
             directory that engines read, and those of `unwanted` that exist. Without a container engine, also those of
-            `files`. Never one that this collection did not write.
+            `files`, and the metrics. Never one that this collection did not write.
         foreign_files (list): paths of an installation, and those of `possible`, at which there is something that this
             collection did not write.
         port (int): the TCP port of the SSH daemons in `files`, which may differ from `port`, or "auto" if it is derived
             from the container's job; null if there is none.
         units (dict): the units of those timers that are enabled and run, or, in an image, that are enabled, to their
             SHA-256.
+        drop_ins (list): files with which somebody has changed these units.
         safe (list): paths that only root can change. Once cryptography is installed, they include `provided`, and
             `import_path` and `packages` of `python`. They include the existing ones of `critical`, `versions` and
             `units` if only root can change all of these.
@@ -530,7 +543,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     python = interpreter(question["python"], question["packages_dir"])
     stale, others = superfluous_hooks(searched, launcher, question["json_files"])
     # Without an engine, nothing reads the engines' files.
-    unwanted = [*question["unwanted"], *([] if found else set(question["files"]) - set(others))]
+    of_engines = {*question["files"], *[f"{question['metrics_dir']}/ssh_hook.prom"] * bool(question["metrics_dir"])}
+    unwanted = [*question["unwanted"], *([] if found else of_engines - set(others))]
     node: dict[str, Any] = {
         "image": image,
         "dev_null": _image.has_null(),

@@ -17,6 +17,11 @@ from contextlib import suppress
 from . import _files, _image
 
 UNITS = "/etc/systemd/system"
+# From which systemd reads drop-ins of a unit (systemd.unit(5)).
+SEARCHED = (
+    *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/run/systemd/generator"),
+    *(UNITS, "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"),
+)
 KINDS = (".service", "@.service", ".timer")  # a timer may have a template, whose instances its service starts
 SECONDS = 60
 
@@ -63,6 +68,13 @@ def systemctl(*arguments: str, check: bool = True) -> bool:
 def unwanted(names: Sequence[str]) -> list[str]:
     """Return those of the timers that have an installed unit."""
     return [name for name in names if any(os.path.lexists(f"{UNITS}/{name}{kind}") for kind in KINDS)]
+
+
+def drop_ins(names: Sequence[str]) -> list[str]:
+    """Return the drop-ins that change the timers' units, also those of all units that begin alike, such as ssh-."""
+    starts = {name[: end + 1] for name in names for end, letter in enumerate(name) if letter == "-"}
+    folders = [f"{start}.*.d" for start in starts] + [f"{name}{each}.d" for name in names for each in (".*", "@*")]
+    return sorted({path for place in SEARCHED for folder in folders for path in glob.glob(f"{place}/{folder}/*.conf")})
 
 
 def installed_units(names: Sequence[str]) -> dict[str, str]:

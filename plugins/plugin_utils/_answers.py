@@ -24,6 +24,7 @@ NODE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("docker", "hook_settings"), (Mapping, type(None))),
     **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "missing", "unnamed_homes"), list),
     **dict.fromkeys(("dead_links", "unwritable", "full", "stale", "foreign_files", "safe", "timers", "versions"), list),
+    "drop_ins": list,
     **dict.fromkeys(("lowest_port", "suid_dumpable"), int),
     "port": (int, str, type(None)),
     "hook_version": (str, type(None)),

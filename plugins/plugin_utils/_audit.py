@@ -32,10 +32,13 @@ UNREACHABLE, FAILED, UNSAFE, DIFFERS, OK = STATES = ("unreachable", "failed", "u
 MEANINGS = {
     UNREACHABLE: "was not reached",
     FAILED: "could not be audited",
-    UNSAFE: "users other than root can change what runs as root",
+    UNSAFE: "users other than root can change what runs as root: make it root's, find out who could, and deploy again",
     DIFFERS: "differs from the configuration",
     OK: "matches the configuration",
 }
+NOT_COMPARED = (
+    "Not compared: kernel, engines, Python and its libraries, containers, homes, firewalls other than firewalld."
+)
 # The names that the tasks of an audit register, in order.
 RESULTS = (
     "ssh_hook__facts",
@@ -174,6 +177,29 @@ def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
     return [sentence for is_so, sentence in said if is_so]
 
 
+def by_hand(results: Mapping[str, Any]) -> list[str]:
+    """Return sentences, without a full stop, about what differs and no deployment changes, with what to do about it.
+
+    Args:
+        results: what the audit's tasks have registered, keyed by the names in RESULTS
+
+    Raises:
+        AttributeError, KeyError, TypeError: a result is not what this collection's modules give.
+    """
+    preflight = _as_dict(results.get("ssh_hook__preflight"))
+    node, paths = _as_dict(preflight.get("node")), _as_dict(preflight.get("paths"))
+    found = [f"{path} changes a systemd unit of the hook: remove it" for path in node.get("drop_ins") or []]
+    places, readers = [path.rpartition("/")[0] for path in paths.get("hooks") or []], _as_dict(node.get("hooks_dirs"))
+    read = [directory for directories in readers.values() for directory in directories]
+    if places and readers and not preflight.get("client_only") and not set(places) & set(read):
+        known = "; ".join(f"{name}: {', '.join(each) or 'none'}" for name, each in readers.items())
+        found.append(
+            f"no engine reads the hook JSON in {' and '.join(places)}, so the annotation com.hooks.ssh.enabled has no "
+            f"effect: name a directory in ssh_hook_hooks_dirs that one reads ({known})"
+        )
+    return found
+
+
 def changes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the lines that differ, keyed by path: those that a deployment would remove, and those that it would write.
 
@@ -234,6 +260,7 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
     differing = [sentence for sentence in differing if not any(sentence.startswith(f["message"]) for f in tamper)]
     named = "\n".join(differing)
     differing += [found["message"] for found in absent if found["path"] not in named]
+    differing += [] if variables is None else map(printable, by_hand(results))
     if not state:
         state = UNSAFE if tamper else DIFFERS if differing else OK
     servers = [
@@ -242,6 +269,8 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
             "user": printable(server["user"]),
             "ports": [int(port) for port in server["ports"]],
             "sessions": int(server["sessions"]),
+            "release": printable(server["release"]),
+            "outdated": bool(server["outdated"]),
         }
         for server in node.get("servers") or []
     ]
@@ -306,9 +335,12 @@ def verdict(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     named_by = _as_dict(results.get("ssh_hook__verified")).get("named_by")
     remedy = _secure_path.remedy(list(map(printable, named_by)) if isinstance(named_by, list) else [])
     about = "" if row["state"] == UNSAFE else f"{row['name']} {MEANINGS[row['state']]}: "
-    name, differing, tamper = row["name"], row["differences"], [found["message"] for found in row["tamper"]]
+    name, tamper = row["name"], [found["message"] for found in row["tamper"]]
+    manual = list(map(printable, by_hand(results))) if row["differences"] else []
+    differing = [sentence for sentence in row["differences"] if sentence not in manual]
     said = (
         (differing, f"On {name} {'; '.join(differing)}. Run the deployment."),
+        (manual, f"On {name} {'; '.join(manual)}."),
         (tamper, f"On {name} {_secure_path.first_messages(tamper)}: {remedy}"),
         (row["problem"], f"{about}{row['problem']}"),
     )
@@ -373,7 +405,17 @@ def table(
     for group, lines, line in zip(groups, names, cells):
         text += [_line(line, widths), *lines[1:], *_findings_lines(findings(group[0]), page)]
         text += _changes_lines(group[0]["changes"]) if with_lines else []
-    return "\n".join([*text, "", summary(rows), *_keys_lines(keys)])
+    return "\n".join([*text, "", summary(rows), *_outdated_lines(rows), *_keys_lines(keys)])
+
+
+def _outdated_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return where containers run an earlier Dropbear, which they do until they end, and whose they are."""
+    found = {row["name"]: [each for each in row["daemons"] or [] if each["outdated"]] for row in rows}
+    nodes, daemons = [name for name, old in found.items() if old], [each for old in found.values() for each in old]
+    users = ", ".join(sorted({each["user"] for each in daemons}))
+    where = f"{len(daemons)} on {fold(nodes)} ({users})"
+    said = f"daemons of an earlier release of Dropbear, until their containers end: {where}"
+    return textwrap.wrap(said, _WIDTH, subsequent_indent="    ", break_on_hyphens=False) if daemons else []
 
 
 def _groups(rows: Iterable[Mapping[str, Any]], same: Iterable[str]) -> list[list[Mapping[str, Any]]]:
@@ -508,6 +550,7 @@ def page(text: str) -> str:
         counts=count(facts["nodes"]),
         states=STATES,
         meanings=MEANINGS,
+        not_compared=NOT_COMPARED,
         style=Markup(style),
         script=Markup(script),
         style_digest=_digest(style),

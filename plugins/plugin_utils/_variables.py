@@ -16,10 +16,12 @@ PLAYBOOKS = (
     "ssh_hook_hosts",
     "ssh_hook_max_fail_percentage",
     "ssh_hook_remove_keys_of",
+    "ssh_hook_revoke_keys_of",
+    "ssh_hook_revoke_state",
     "ssh_hook_serial",
     "ssh_hook_users",
 )
-LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
+LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_revoke_keys_of")  # of PLAYBOOKS
 EACH_HOSTS = ("dropbear_prefix", "dropbear_selinux_type")  # of the role dropbear: its others are global
 FOR_KEYS = {  # what the playbooks use to create and remove keys
     "base_dir": "ssh_hook_base_dir",

@@ -15,9 +15,12 @@ import lives
 import openssh
 import pytest
 from containers import (
+    ALICE,
+    BOB,
     ENGINES,
     LAUNCHER,
     PORT,
+    ROOT,
     SETTINGS,
     Container,
     Podman,
@@ -95,6 +98,35 @@ def test_open_sessions_end_at_stop(start: Start, session: list[Session], key: Pa
     ended(container)
     wait_for(lambda: not session[0].sleeps(), "end of the session")
     session[0].client.wait(within(10))
+
+
+END = """
+import sys
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _daemons
+found = _daemons.processes_of({int(sys.argv[1])}, [], sys.argv[2])
+print(len(found), _daemons.end(found))
+"""
+
+
+@pytest.mark.parametrize("engine", ["crun", "podman-crun", "rootless"])
+def test_daemon_and_sessions_of_a_user_end_and_the_container_goes_on(
+    start: Start, session: list[Session], key: Path, engine: str
+) -> None:
+    """By the code with which the playbook revoke ends them on a node."""
+    container = start(engine)
+    session.append(Session(key))
+    wait_for(session[0].sleeps, "the session's command")
+    collections = {**os.environ, "PYTHONPATH": str(ROOT / ".cache/collections")}
+    for user, least in ((BOB, 0), (ALICE, 2)):  # the daemon and the session, with what logs it
+        command = ["/usr/bin/python3", "-B", "-c", END, str(user), SETTINGS["DROPBEAR_DIR"]]
+        done = subprocess.run(command, env=collections, capture_output=True, text=True, check=True)
+        number, left = done.stdout.split()
+        assert (int(number) >= least, bool(int(number)), left) == (True, bool(least), "[]")
+    assert session[0].client.wait(within(10)) == 255
+    assert PORT not in listening()
+    assert os.path.exists(f"/proc/{container.init()}/exe")
+    container.stop().checked()
+    ended(container)
 
 
 def without_namespace(config: dict[str, object], kind: str) -> None:

@@ -125,11 +125,21 @@ def through_a_directory_of_everybody() -> Iterator[None]:
         everybodys.rmdir()
 
 
+def code(pattern: str) -> Path:
+    """A file of the version that the launcher runs."""
+    named = re.search(r'^directory = "(.*)"$', Path(LAUNCHER).read_text(encoding="utf-8"), re.MULTILINE)
+    assert named
+    return next(Path(named[1]).glob(pattern))
+
+
 BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "launcher": (
         lambda: mode(Path(LAUNCHER), 0o020),
-        f"programs: {LAUNCHER} is writable by users other than root (owner uid 0, mode 0775)",
+        f"code: {LAUNCHER} is writable by users other than root (owner uid 0, mode 0775)",
     ),
+    "code": (lambda: mode(code("ssh_hook/stop/sweep.py"), 0o020), "/ssh_hook/stop/sweep.py is writable by users other"),
+    "bytecode": (lambda: owner(code("*/ssh_hook/cli.pyc")), "/ssh_hook/cli.pyc is writable by users other than root"),
+    "lib": (lambda: mode(PREFIX / "lib", 0o020), f"code: {PREFIX}/lib is writable by users other than root"),
     "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} is writable by users other than root"),
     "passwd-owner": (
         lambda: owner(PASSWD),

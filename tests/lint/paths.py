@@ -38,6 +38,7 @@ BUNDLE = (
 )
 REASONS = {
     "health/metrics.py _open_own": CHECKED,
+    "health/node_health.py _check_code": "of the directory and all above it, what users can change is refused first",
     "health/node_health.py _check_programs": SETTING,
     "health/node_health.py _check_records": "/var/lib and /run are root's",
     "commands/refresh_passwd.py _refresh": SETTING,

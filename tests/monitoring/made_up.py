@@ -17,7 +17,14 @@ LONG = "/srv/" + "an-unbroken-path-of-a-site-" * 12
 def results(number: int, **changes: Any) -> dict[str, Any]:
     """What the tasks register on a node, with some daemons."""
     servers = [
-        {"pid": 4000 + 17 * number + i, "user": USERS[i], "ports": [PORT + i], "sessions": i * 3}
+        {
+            "pid": 4000 + 17 * number + i,
+            "user": USERS[i],
+            "ports": [PORT + i],
+            "sessions": i * 3,
+            "release": "dropbear-2026.94-0123456789ab",
+            "outdated": False,
+        }
         for i in range(number % 5 % 4)
     ]
     node = {"hook_version": "1.0.0", "kernel": "6.12.0-1-amd64", "engines": {"podman": "/usr/bin/podman"}, "port": PORT}

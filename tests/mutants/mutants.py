@@ -1270,7 +1270,7 @@ PROMISES = (
     ),
     Fault(
         "Neither a deployment nor an audit runs a program with root's rights that others can change",
-        "servers",
+        "listed",
         "None if _secure_path.violations_of(*own) else",
         "",
         "unit/plugins/module_utils/test_node.py::test_a_hook_that_others_can_change and violations1",
@@ -1523,6 +1523,22 @@ PROMISES = (
         "if False:",
         "unit/plugins/module_utils/test_node.py::test_a_program_that_others_can_change_is_not_run_by_root",
         r"\['/x'\] is None",
+    ),
+    Fault(
+        "An audit notices a program that somebody has replaced, and does not run it",
+        "altered",
+        "if name != release_name(version_of(name), found.values()):",
+        "if False:",
+        "unit/plugins/module_utils/test_dropbear.py::test_a_program_that_was_replaced_is_named_and_not_run",
+        "bin/dropbearmulti is not the file that was installed",
+    ),
+    Fault(
+        "After the playbook `revoke`, no daemon or session of the user's earlier keys runs on a node that it reached",
+        "processes_of",
+        "{uid, namespace_owner(pid) or uid} & uids",
+        "{namespace_owner(pid)} & uids",
+        "unit/plugins/module_utils/test_node_daemons.py::test_processes_that_serve_a_user",
+        r"assert \[\] == \[",
     ),
     Fault(
         "Nobody but the builder can change what is built for all nodes",

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hook_log import Syslog
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
 from patience import within
 
@@ -85,14 +86,15 @@ def listener(address: str, family: socket.AddressFamily) -> Iterator[None]:
 
 
 @contextmanager
-def daemon() -> Iterator[int]:
+def daemon(user: int = 0) -> Iterator[int]:
     """Dropbear as a container runs it: the file from the node, at another path."""
     key = HOST_KEY
     subprocess.run([PREFIX / "dropbear/bin/dropbearkey", "-t", "ecdsa", "-f", key], check=True, capture_output=True)
+    os.chown(key, user, -1)
     elsewhere = Path("/run/role-test-dropbear")
     elsewhere.touch()
     subprocess.run(["mount", "--bind", PREFIX / "dropbear/bin/dropbearmulti", elsewhere], check=True)
-    process = subprocess.Popen(["dropbear", "-F", "-E", "-r", key, "-p", str(PORT)], executable=elsewhere)
+    process = subprocess.Popen(["dropbear", "-F", "-E", "-r", key, "-p", str(PORT)], executable=elsewhere, user=user)
     try:
         yield process.pid
     finally:
@@ -101,6 +103,17 @@ def daemon() -> Iterator[int]:
         subprocess.run(["umount", elsewhere], check=True)
         elsewhere.unlink()
         key.unlink()
+
+
+@contextmanager
+def system_log() -> Iterator[Syslog]:
+    """The bed's system log."""
+    log = Syslog()
+    try:
+        yield log
+    finally:
+        log.stop()
+        Path("/dev/log").unlink()
 
 
 @contextmanager
@@ -595,7 +608,10 @@ def test_an_audit_counts_daemons_and_says_who_has_keys(tmp_path: Path) -> None:
         audited = play("audit", variables=variables)
     assert audited.status == 0, audited.said
     report = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
-    assert report["nodes"][0]["daemons"] == [{"pid": pid, "user": "root", "ports": [PORT], "sessions": 0}]
+    release = (PREFIX / "dropbear").resolve()
+    assert report["nodes"][0]["daemons"] == [
+        {"pid": pid, "user": "root", "ports": [PORT], "sessions": 0, "release": release.name, "outdated": False}
+    ]
     assert "below /home, as node sees them: no keys: daemon, nobody-there" in audited.said
     assert [user["name"] for user in report["keys"]["users"]] == ["daemon", "nobody-there"]
 
@@ -823,6 +839,46 @@ def test_a_daemon_of_ours_is_no_other_service_but_stops_removal(daemons_home: Pa
         assert (checked.status, bool(keys.search(checked.said))) == (0, True), checked.said
 
 
+def test_leaked_keys_are_revoked(daemons_home: Path) -> None:
+    """With the daemons that have them, and the files of a client; those of others stay."""
+    as_daemon(LAUNCHER, "keygen")
+    assert as_daemon(LAUNCHER, "client-config", "node1").returncode == 0
+    places = [daemons_home / ".oci-hooks/ssh" / name for name in ("keys/id_dropbear", "client/id_container")]
+    before = [path.read_bytes() for path in places]
+    site: dict[str, object] = {"ssh_hook_revoke_keys_of": ["daemon"]}
+    with daemon(user=1) as pid, removed_daemon() as other, system_log() as log:
+        checked = play("revoke", "--check", variables=site)
+        assert (checked.status, checked.changed) == (0, 2), checked.said
+        assert [path.read_bytes() for path in places] == before
+        revoked = play("revoke", variables=site)
+        assert (revoked.status, revoked.changed) == (0, 2), revoked.said
+        assert f"SSH daemons of daemon that would end, with their sessions: pids {pid}." in checked.words
+        assert f"SSH daemons of daemon that ended, with their sessions: pids {pid}." in revoked.words
+        assert [line for line in log.of_hook() if "revoke: SSH daemons of daemon that ended" in line]
+        assert (Path(f"/proc/{pid}/exe").exists(), Path(f"/proc/{other}/exe").exists()) == (False, True)
+    assert not [path for path, content in zip(places, before) if path.read_bytes() == content]
+    assert as_daemon(LAUNCHER, "doctor", "--json").stdout.count("is not your current key") == 0
+    gone = play("revoke", variables={**site, "ssh_hook_revoke_state": "absent"})
+    assert (gone.status, gone.changed) == (0, 1), gone.said
+    assert not (daemons_home / ".oci-hooks").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "ssh_hook_revoke_keys_of names no user: add for example"),
+        ({"ssh_hook_revoke_keys_of": ["gone"]}, "gone: there is no such user in /opt/oci-hooks/etc/passwd"),
+        ({"ssh_hook_revoke_keys_of": ["daemon"], "ssh_hook_revoke_state": "new"}, "ssh_hook_revoke_state"),
+    ],
+)
+def test_nobody_is_revoked_by_mistake(variables: dict[str, object], sentence: str) -> None:
+    with daemon() as pid:
+        refused = play("revoke", variables=variables)
+        assert sentence in refused.words
+        assert refused.status != 0
+        assert Path(f"/proc/{pid}/exe").exists()
+
+
 TAMPERED = (
     PREFIX / "dropbear/bin/dropbearmulti",
     PREFIX / "dropbear/bin/sftp-server",
@@ -987,6 +1043,43 @@ def test_what_was_changed_is_found_and_repaired() -> None:
         assert sentence in audited.said
     assert play("converge").status == 0
     assert listing() == right
+
+
+@pytest.mark.parametrize("name", ["dropbearmulti", "ssh"])
+def test_a_program_that_was_replaced_is_found_not_run_and_repaired(name: str) -> None:
+    """Only root can do so, and its version is the right one."""
+    right, program, ran = listing(), (PREFIX / "dropbear/bin" / name).resolve(), Path("/run/role-test-ran")
+    if name == "ssh":
+        program.write_text(f"#!/bin/sh\ntouch {ran}\necho OpenSSH_10.3p1\n", encoding="utf-8")
+    else:
+        program.write_bytes(program.read_bytes() + b"\0")
+    audited = play("audit")
+    assert audited.status != 0
+    assert f"{program} is not the file that was installed, so Dropbear was not run. Run the deploy" in audited.words
+    assert not ran.exists()
+    assert play("deploy").status == 0
+    assert listing() == right
+
+
+def test_an_audit_finds_what_no_deployment_changes(tmp_path: Path) -> None:
+    """A drop-in of a unit, and an engine that does not read the JSON."""
+    drop_in, site = Path("/etc/systemd/system/ssh-hook-sweep.timer.d/own.conf"), "/etc/containers/oci/hooks.d"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Timer]\nOnCalendar=yearly\n", encoding="utf-8")
+    before = Path("/etc/containers/containers.conf.d/zz-role-test.conf")
+    before.parent.mkdir(exist_ok=True)
+    before.write_text(f'[engine]\nhooks_dir = ["{site}"]\n', encoding="utf-8")
+    audited = play("audit", variables={"ssh_hook_report_dir": str(tmp_path)})
+    drop_in.unlink()
+    drop_in.parent.rmdir()
+    before.unlink()
+    assert audited.status != 0
+    assert f"On node {drop_in} changes a systemd unit of the hook: remove it; no engine reads the hook JSON in " in (
+        audited.words
+    )
+    assert f"name a directory in ssh_hook_hooks_dirs that one reads (podman: {site})" in audited.words
+    (node,) = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))["nodes"]
+    assert (node["state"], len(node["differences"])) == ("differs", 2)
 
 
 def test_containers_that_start_during_an_upgrade_never_fail(tmp_path: Path) -> None:

@@ -18,11 +18,8 @@ from ..schedulers.jobs import selected_port
 from ..schedulers.nodes import SRUN, SUFFIX
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
-_KEY = "id_container"
-_KNOWN_HOSTS = "known_hosts"
 _SSH_PORT = 22  # omitted in known_hosts
 _ALIASES = 50  # on one line
-_CONFIG = "config"
 _LAPTOP = "laptop"  # where this program and the compute nodes are behind a jump host
 _JUMP = re.compile(r"(?:\w[\w.+-]*@)?\w[\w.-]{0,252}", re.ASCII)
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
@@ -112,14 +109,14 @@ def client_config(
     host_keys = store.host_public_keys(keys)
     text = config(names, port, user, path, [key.split()[0] for key in host_keys], via)
     files = {
-        _KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(user)),
-        _KNOWN_HOSTS: formats.known_hosts(host_keys, known_names),
-        _CONFIG: text.encode(),
+        writer.CLIENT_KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(user)),
+        writer.CLIENT_KNOWN_HOSTS: formats.known_hosts(host_keys, known_names),
+        writer.CLIENT_CONFIG: text.encode(),
     }
     if jump is not None:
         files[_LAPTOP] = laptop_config(names, jump, path, via).encode()
     writer.write_client(directory, files)
-    include = _quoted(f"{path}/{_CONFIG}")
+    include = _quoted(f"{path}/{writer.CLIENT_CONFIG}")
     ways = "\n".join(
         [
             "Then, through the nodes' own sshd:" if via == "ssh" else "Then, the first two through a step of the job:",
@@ -249,11 +246,11 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     common = [
         f"Port {port}",
         f"User {_checked_user(user)}",
-        f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",
+        f"IdentityFile {_quoted(f'{directory}/{writer.CLIENT_KEY}')}",
         "IdentitiesOnly yes",
         f"HostKeyAlias {formats.HOST_KEY_ALIAS}",
         f"HostKeyAlgorithms {','.join(host_key_types)}",
-        f"UserKnownHostsFile {_quoted(f'{directory}/{_KNOWN_HOSTS}')}",
+        f"UserKnownHostsFile {_quoted(f'{directory}/{writer.CLIENT_KNOWN_HOSTS}')}",
         "GlobalKnownHostsFile /dev/null",
         "StrictHostKeyChecking yes",
         "ForwardX11 no",
@@ -274,7 +271,7 @@ def laptop_config(names: list[str], jump: str, directory: str, via: str) -> str:
             _TITLE,
             *_laptop_entries(jump, via),
             *(f"Host {aliases}\n    ProxyJump {jump}\n" for aliases in _aliases(names)),
-            f"Match all\n    Include {_quoted(f'{directory}/{_CONFIG}')}\n",
+            f"Match all\n    Include {_quoted(f'{directory}/{writer.CLIENT_CONFIG}')}\n",
         ]
     )
 

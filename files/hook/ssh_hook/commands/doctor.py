@@ -30,7 +30,7 @@ from ..health.checks import (
 )
 from ..health.login import find_client
 from ..health.unserved import look, unserved
-from ..keys import store
+from ..keys import store, writer
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..linux import syscalls
 from ..linux.fast_stdlib import closing
@@ -127,7 +127,11 @@ def _check_keys(settings: dict[str, str]) -> Result:
     if is_root_without_keys(directory):
         return OK, f"root has no keys in {directory}, and needs them only for its own containers"
     try:
-        return OK, f"{describe(store.load(directory, name))} in {directory}"
+        keys = store.load(directory, name)
+        if writer.has_old_client(directory, keys, name):
+            file = f"{writer.client_directory(directory)}/{writer.CLIENT_KEY}"
+            return WARNING, f"{file} is not your current key: run 'ssh_hook client-config' again, for the same hosts"
+        return OK, f"{describe(keys)} in {directory}"
     except MissingKeysError as error:
         return WARNING, f"{error}, or let your first container create them, if your site allows that"
 

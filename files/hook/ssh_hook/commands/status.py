@@ -156,6 +156,7 @@ def _as_json(daemon: Daemon, problems: dict[int, str]) -> dict[str, Any]:
     return {
         "pid": daemon.pid,
         "uid": daemon.uid,
+        "owner": daemon.owner,
         "port": daemon.port,
         "addresses": [address for address, _port in daemon.places if address],
         "since": daemon.since,

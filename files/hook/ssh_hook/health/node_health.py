@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from .. import VERSION
 from ..confine import libseccomp
@@ -25,7 +26,7 @@ from . import checks
 from .checks import CLIENT_PROGRAMS, OK, PROBLEM, Result, within_deadline
 from .hook_files import files_naming_hook
 
-_DEADLINE = 3.0  # seconds for each of five checks, which take milliseconds unless a file system hangs
+_DEADLINE = 3.0  # seconds for each of six checks, which take milliseconds unless a file system hangs
 
 
 def run(settings: dict[str, str], *, as_json: bool) -> int:
@@ -50,18 +51,34 @@ def _require_roots(path: str) -> None:
     """Raise HookError if users other than root could change what `path` leads to, OSError if it is missing."""
 
     def visit(file: File) -> None:
-        if not only_user_can_change(file.status, 0):
-            uid, mode = file.status.st_uid, stat.S_IMODE(file.status.st_mode)
-            raise HookError(
-                NOT_TRUSTED,
-                f"{os.fsdecode(file.path)} is writable by users other than root (owner uid {uid}, mode {mode:04o}), "
-                "who could run code as root: run the playbook audit",
-            )
+        _require_only_root(os.fsdecode(file.path), file.status)
 
     try:
         resolve(os.fsencode(path), follow=True, visit=visit).close()
     except UnreachableError as unreachable:
         raise OSError(unreachable.error.errno, unreachable.error.strerror, os.fsdecode(unreachable.path)) from None
+
+
+def _require_only_root(path: str, status: os.stat_result) -> None:
+    """Raise HookError if users other than root could change the file `path` with this status."""
+    if not only_user_can_change(status, 0):
+        raise HookError(
+            NOT_TRUSTED,
+            f"{path} is writable by users other than root (owner uid {status.st_uid}, mode "
+            f"{stat.S_IMODE(status.st_mode):04o}), who could run code as root: run the playbook audit",
+        )
+
+
+def _check_code(_values: dict[str, str]) -> Result:
+    """Check the hook's own code, with its bytecode and the previous version, and the interpreter that runs it."""
+    library = f"{os.path.dirname(os.path.dirname(launcher()))}/lib"
+    for path in (launcher(), sys.executable, library):
+        _require_roots(path)
+    for version in [f"{library}/{name}" for name in os.listdir(library) if name.startswith("ssh_hook-")]:
+        for directory, *names in os.walk(version):
+            for path in [directory, *(f"{directory}/{name}" for kind in names for name in kind)]:
+                _require_only_root(path, os.lstat(path))
+    return OK, launcher()
 
 
 def _check_settings(values: dict[str, str]) -> Result:
@@ -82,7 +99,6 @@ def _check_programs(values: dict[str, str]) -> Result:
         _require_roots(path)
         if not os.access(path, os.X_OK):
             raise HookError(INSTALL_DAMAGED, f"{path} cannot be executed: run the playbook deploy")
-    _require_roots(launcher())
     return OK, f"{directory}/{programs.name}"
 
 
@@ -129,6 +145,7 @@ def _check_kernel(values: dict[str, str]) -> Result:
 
 
 CHECKS = {
+    "code": _check_code,
     "settings": _check_settings,
     "programs": _check_programs,
     "engine": _check_engine,

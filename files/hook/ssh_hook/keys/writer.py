@@ -40,7 +40,16 @@ from .errors import (
     kind_of_os,
 )
 from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
-from .formats import key_comment, mpint, public_blob, public_line, string
+from .formats import (
+    HOST_KEY_ALIAS,
+    key_comment,
+    known_hosts,
+    mpint,
+    openssh_private_key,
+    public_blob,
+    public_line,
+    string,
+)
 from .store import (
     AUTHORIZED_KEYS,
     BELOW_HOME,
@@ -71,6 +80,9 @@ KEY_TYPES = {  # of the private key, and of the host keys created with it
 }
 
 _CLIENT = "client"
+# In the client's directory.
+CLIENT_KEY, CLIENT_KNOWN_HOSTS, CLIENT_CONFIG = "id_container", "known_hosts", "config"
+_MAX_CLIENT = 1 << 20  # bytes of one of these files
 _TEMPORARY = "keys.tmp."
 _FIRST = "keys.first."
 _FIRST_SECONDS = 3600.0  # then its writer is certainly gone: no start of a container takes this long
@@ -109,7 +121,8 @@ def generate(
     `new_keys` returns a new private key of each type; the default uses the package cryptography.
 
     An existing set of any type is kept as it is, unless `overwrite`: running containers use its keys. An incomplete or
-    invalid one is an error unless `overwrite`, since it may contain the only copy of a private key.
+    invalid one is an error unless `overwrite`, since it may contain the only copy of a private key. With `overwrite`,
+    the files of `ssh_hook client-config` get the new keys, too.
 
     Raises KeyStoreError, or MissingLibraryError; an existing set is then unchanged.
     """
@@ -134,6 +147,7 @@ def generate(
                     return True, fresh
                 return False, load_below(parent, directory, name)
             _install(parent, directory, fresh)
+            _renew_client(parent, directory, fresh, name)
             return True, fresh
     except OSError as error:
         raise KeyStoreError(
@@ -237,6 +251,59 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
         raise KeyStoreError(kind_of_os(error, NO_KEYS), f"cannot write into {path}: {error.strerror}") from error
     finally:
         os.umask(mask)
+
+
+def has_old_client(directory: str, keys: KeySet, name: str) -> bool:
+    """Return whether the client's directory has a key that is not the one of `keys`. Raises KeyStoreError."""
+    with closing(open_parent(directory)) as parent:
+        try:
+            client = open_directory(parent, _CLIENT, client_directory(directory))
+        except FileNotFoundError:
+            return False
+        with closing(client) as fd:
+            found = _client_file(fd, CLIENT_KEY)
+    return found is not None and found != openssh_private_key(keys.id_dropbear, key_comment(name))
+
+
+def _renew_client(parent: int, directory: str, keys: KeySet, name: str) -> None:
+    """Replace the keys in the client's files, if there are any. Raises KeyStoreError."""
+    path = client_directory(directory)
+    try:
+        client = open_directory(parent, _CLIENT, path)
+    except FileNotFoundError:
+        return
+    import re
+
+    host_keys = [public_line(public_blob(key)) for key in keys.host_keys.values()]
+    algorithms = ",".join(key.split()[0] for key in host_keys).encode()
+    with closing(client) as fd:
+        hosts, config = _client_file(fd, CLIENT_KNOWN_HOSTS), _client_file(fd, CLIENT_CONFIG)
+        if hosts is None or config is None or _client_file(fd, CLIENT_KEY) is None:
+            return
+        names = dict.fromkeys(line.split(b" ")[0].decode("utf-8", "replace") for line in hosts.splitlines())
+        others = [each for each in names if each not in ("", HOST_KEY_ALIAS)]
+        try:
+            _write_client_file(fd, CLIENT_KEY, openssh_private_key(keys.id_dropbear, key_comment(name)))
+            _write_client_file(fd, CLIENT_KNOWN_HOSTS, known_hosts(host_keys, others))
+            types = re.sub(rb"(?m)^( *HostKeyAlgorithms ).*", lambda found: found[1] + algorithms, config)
+            _write_client_file(fd, CLIENT_CONFIG, types)
+        except OSError as error:
+            raise KeyStoreError(
+                kind_of_os(error, NO_KEYS),
+                f"the keys are new, but {path} has the old ones ({error.strerror}): run 'ssh_hook client-config'",
+            ) from error
+
+
+def _client_file(parent: int, name: str) -> bytes | None:
+    """Return the content of a file of the client's directory; None unless it is the caller's file of mode 0600."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+    except OSError:
+        return None
+    with closing(fd):
+        status = os.fstat(fd)
+        is_own = status.st_mode == stat.S_IFREG | 0o600 and status.st_uid == os.geteuid()
+        return os.pread(fd, status.st_size, 0) if is_own and status.st_size <= _MAX_CLIENT else None
 
 
 # Making a set
@@ -489,7 +556,7 @@ def _write_file(parent: int, name: str, data: bytes) -> None:
 
 def _write_client_file(parent: int, name: str, data: bytes) -> None:
     """Replace `name`, of any type, by a file with the content `data`, unless it is one already."""
-    if _has_content(parent, name, data):
+    if _client_file(parent, name) == data:
         return
     fresh = f".{name}.new"
     try:
@@ -498,18 +565,6 @@ def _write_client_file(parent: int, name: str, data: bytes) -> None:
         pass
     _write_file(parent, fresh, data)
     _rename(parent, fresh, name)
-
-
-def _has_content(parent: int, name: str, data: bytes) -> bool:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
-    except OSError:
-        return False
-    with closing(fd):
-        status = os.fstat(fd)
-        if status.st_mode != stat.S_IFREG | 0o600 or status.st_uid != os.geteuid() or status.st_size != len(data):
-            return False
-        return os.pread(fd, len(data), 0) == data
 
 
 def _put_in_place(parent: int, fresh: str) -> str | None:

@@ -45,6 +45,7 @@ class Daemon:
     Attributes:
         pid: of the daemon; if /proc does not show it, that of its own pid namespace.
         uid: of the daemon, in the caller's user namespace.
+        owner: the uid of the user whose container it is, in the same one.
         places: where it listens, as (address, port); the address is empty for all.
         since: when it was started, in seconds since the epoch.
         door: the path of its door (door.py); empty if it has none for the caller.
@@ -60,7 +61,7 @@ class Daemon:
 
     def __init__(self, pid: int, uid: int, places: list[tuple[str, int]], since: int) -> None:
         self.pid = pid
-        self.uid = uid
+        self.uid = self.owner = uid
         self.places = places
         self.since = since
         self.door = ""
@@ -172,6 +173,7 @@ def _daemon(known: Record, pid: int, boot: int, caller: int) -> Daemon:
     owner = _number(texts["owner"], MAX_ID)
     uid = _ask(pid, lambda process: process.uid(), owner)
     daemon = Daemon(pid, uid, _places(texts["ports"]), boot + start // os.sysconf("SC_CLK_TCK"))
+    daemon.owner = owner
     daemon.door = texts["door"] if owner == caller else ""  # root sees other users', whose doors accept only them
     daemon.has_own_network = texts["network"] != str(os.stat("/proc/self/ns/net").st_ino)
     daemon.engine, daemon.id, daemon.name = texts["engine"], texts["id"], texts["name"]

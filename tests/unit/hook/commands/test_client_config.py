@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from ssh_hook.cli import main
 from ssh_hook.commands import client_config as module
-from ssh_hook.commands import connect, keygen
+from ssh_hook.commands import connect, doctor, keygen
 from ssh_hook.commands.client_config import config
 from ssh_hook.dispatch import parse
 from ssh_hook.errors import HookError
@@ -100,6 +101,47 @@ def test_three_files_for_the_user_alone(settings: dict[str, str], client: Path) 
     client_config(["node1", "--port", "22"], settings)
     for name in ("node1", *BY_COMMAND):
         assert known_by(client / "known_hosts", name) == public
+
+
+@pytest.mark.parametrize("key_type", ["ed25519", "ecdsa"])
+def test_new_keys_are_those_of_the_files_too(settings: dict[str, str], client: Path, key_type: str) -> None:
+    """As another run of the command with the same hosts and port would write them."""
+    words = ["--port", "2222", "node1", "node2"]
+    client_config(words, settings)
+    before = {name: (client / name).read_bytes() for name in FILES}
+    keygen.keygen({**settings, "SSH_KEY_TYPE": key_type}, overwrite=True)
+    renewed = {name: (client / name).read_bytes() for name in FILES}
+    assert [name for name in FILES if renewed[name] == before[name]] == (["config"] if key_type == "ed25519" else [])
+    client_config(words, settings)
+    assert {name: (client / name).read_bytes() for name in FILES} == renewed
+    assert doctor._check_keys(settings)[0] == "ok"
+    (client / "id_container").write_bytes(before["id_container"])
+    warning = f"{client}/id_container is not your current key: run 'ssh_hook client-config' again, for the same hosts"
+    assert doctor._check_keys(settings) == ("warning", warning)
+
+
+def test_new_keys_make_no_files_for_who_has_none(settings: dict[str, str], client: Path) -> None:
+    keygen.keygen(settings, overwrite=True)
+    assert not client.exists()
+    client.mkdir(mode=0o700)
+    (client / "id_container").symlink_to("/etc/passwd")
+    keygen.keygen(settings, overwrite=True)
+    assert [path.name for path in client.iterdir()] == ["id_container"]
+    assert doctor._check_keys(settings)[0] == "ok"
+
+
+def test_files_that_stay_old_are_an_error(
+    settings: dict[str, str], client: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client_config(["node1"], settings)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer, "_write_client_file", full)
+    with pytest.raises(KeyStoreError, match=r"has the old ones \(No space left on device\): run 'ssh_hook client-"):
+        keygen.keygen(settings, overwrite=True)
+    assert doctor._check_keys(settings)[0] == "warning"
 
 
 def test_a_set_with_one_host_key(settings: dict[str, str], client: Path) -> None:

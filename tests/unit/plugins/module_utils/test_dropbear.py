@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -239,6 +240,38 @@ def test_an_inspection_returns_versions_and_what_is_wrong(tmp_path: Path) -> Non
     found, problem = dropbear.inspect(str(prefix), {"dropbear": "1", "openssh": "2"})
     assert found == {"dropbear": "1", "openssh": "2p1"}
     assert problem == f"{programs}/ssh should be 2, but reports the version 'OpenSSH_2p1, OpenSSL 3'."
+
+
+def test_a_program_that_was_replaced_is_named_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropbear._secure_path, "violations_of", lambda _path: [])  # all below /tmp is everyone's
+    programs = {**CONTENTS, "scp": "", "sftp": ""}
+    components = [
+        {"name": f"bin/{name}", "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(text.encode()).hexdigest()}]}
+        for name, text in programs.items()
+        if name != "sbom"
+    ]
+    release, archive = release_of(tmp_path, {**programs, "sbom": json.dumps({"components": components}, indent=2)})
+    assert dropbear.altered(release.prefix) is None  # nothing is installed
+    installed(release, archive)
+    directory, ran = Path(release.directory), tmp_path / "ran"
+    assert dropbear.report(release.prefix, VERSIONS) == ({"dropbear": "1", "openssh": "2p1"}, None)
+    for name, harm in (
+        ("bin/dropbearmulti", "printf '#' >>bin/dropbearmulti"),
+        ("bin/ssh", f"printf '#!/bin/sh\\ntouch {ran}\\necho OpenSSH_2p1\\n' >bin/ssh"),
+        ("bin/scp", "rm bin/scp"),
+        ("bin/sftp-server", "chmod 4755 bin/sftp-server"),
+        ("bin/dropbear", "ln -sf ssh bin/dropbear"),
+        ("sbom.cdx.json", "echo >>sbom.cdx.json"),
+    ):
+        subprocess.run(["sh", "-c", harm], cwd=directory, check=True)
+        found = dropbear.report(release.prefix, VERSIONS)
+        assert found == (
+            {"dropbear": None, "openssh": None},
+            f"{directory}/{name} is not the file that was installed, so Dropbear was not run.",
+        )
+        installed(release, archive)
+    assert not ran.exists()
+    assert dropbear.altered(release.prefix) is None
 
 
 def test_programs_that_others_can_change_are_not_run(tmp_path: Path) -> None:

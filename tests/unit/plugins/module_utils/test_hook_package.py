@@ -224,6 +224,17 @@ def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) 
     }
 
 
+@pytest.mark.parametrize(("text", "is_ours"), [("from the node's name service, and", True), ("of the site", False)])
+def test_scripts_of_the_first_versions_are_removed(hook: hook_package.Hook, text: str, is_ours: bool) -> None:
+    script = Path(hook.prefix, "libexec/ssh_hook/refresh_passwd.py")
+    script.parent.mkdir(parents=True)
+    script.write_text(f'"""Refresh a passwd file {text} ...', encoding="utf-8")
+    assert hook_package.install(hook, None, check=True).removed == [str(script.parent)] * is_ours
+    assert hook_package.uninstall(hook.prefix, check=True)[:1] == [str(script.parent)] * is_ours
+    assert hook_package.install(hook, SOURCES, check=False).removed == [str(script.parent)] * is_ours
+    assert script.exists() is not is_ours
+
+
 def test_removal_leaves_nothing_and_is_idempotent(tmp_path: Path, hook: hook_package.Hook) -> None:
     installed(hook)
     for name in ("records", "run/entries/2001"):

@@ -132,7 +132,10 @@ OTHER = {**HOOK, "hook": {**HOOK["hook"], "path": "/opt/sarus/bin/ssh_hook"}}
         ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.ssh.enabled$": "^sarus$"}}}, False),
         ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.mpi.enabled$": "^true$"}}}, False),
         ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"(": "x"}}}, False),
-        ("08-ssh-hook.json", {**OTHER, "when": {"always": True}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"always": True}}, True),
+        ("08-ssh-hook.json", {**OTHER, "when": {"always": False}}, False),
+        ("08-ssh-hook.json", {**HOOK, "when": {"commands": [".*"]}}, True),  # a second hook for all, with our program
+        ("08-ssh-hook.json", {**OTHER, "when": {"always": True, "annotations": {"^org.site$": "^on$"}}}, False),
         ("08-ssh-hook.json", {**OTHER, "hook": {"path": "/bin/log"}}, False),
         ("08-ssh-hook.json", {**OTHER, "hook": {"path": "/bin/log", "args": ["log", "start"]}}, False),
         ("08-ssh-hook.json", ["start-ssh-daemon"], False),
@@ -307,11 +310,15 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         json.dumps({"args": OURS, "env": ["A_SERVER_PORT_DEFAULT=1", "SERVER_PORT_DEFAULT=15264"]}), encoding="utf-8"
     )
     (tmp_path / "dropbear-1-0123456789ab").mkdir()
-    for found, too_many in (({"crun": "/usr/bin/crun"}, []), ({}, [str(ours)])):  # what no engine reads
+    question["metrics_dir"] = str(tmp_path / "metrics")
+    prom = tmp_path / "metrics/ssh_hook.prom"
+    prom.parent.mkdir()
+    prom.write_text("# HELP ssh_hook_daemons running SSH daemons\n", encoding="utf-8")
+    for found, too_many in (({"crun": "/usr/bin/crun"}, []), ({}, [str(ours), str(prom)])):  # what no engine reads
         monkeypatch.setattr(node, "engines", lambda found=found: found)
         report = json.loads(json.dumps(node.report(question, lambda _path: False)))
         assert (report["port"], report["dropbear"]) == (15264, True)
-        assert report["stale"] == [*too_many, str(tmp_path / "cdi.json")]
+        assert report["stale"] == sorted([*too_many, str(tmp_path / "cdi.json")])
     ours.write_text(json.dumps({"env": ["SERVER_PORT_DEFAULT=auto", "SERVER_PORT_WITHOUT_JOB=1"]}), encoding="utf-8")
     assert node.given_port([str(ours)]) == "auto"
 
@@ -505,7 +512,7 @@ def test_homes_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_hook_that_others_can_change_is_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, violations: list[str]
 ) -> None:
-    question = {"prefix": str(tmp_path), "python": sys.executable}
+    question = {"prefix": str(tmp_path), "python": sys.executable, "dropbear_dir": str(tmp_path / "dropbear")}
     assert node.servers(question) == []  # without a hook
     launcher, asked = tmp_path / "bin/ssh_hook", tmp_path / "asked"
     launcher.parent.mkdir()

@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,10 +69,91 @@ def answers(tmp_path: Path, said: str, status: int = 0) -> str:
 
 def test_the_hook_lists_its_daemons(tmp_path: Path) -> None:
     said = json.dumps({"containers": [ANSWER, {**ANSWER, "uid": os.getuid(), "port": 0, "sessions": 0}]})
-    assert daemons.servers(answers(tmp_path, said)) == [
-        {"pid": 7, "user": str(2**31), "ports": [15263], "sessions": 2},
-        {"pid": 7, "user": daemons.user_name(os.getuid()), "ports": [], "sessions": 0},
+    common = {"release": "", "outdated": True}
+    assert daemons.servers(daemons.listed(answers(tmp_path, said)) or [], str(tmp_path / "dropbear")) == [
+        {"pid": 7, "user": str(2**31), "ports": [15263], "sessions": 2, **common},
+        {"pid": 7, "user": daemons.user_name(os.getuid()), "ports": [], "sessions": 0, **common},
     ]
+
+
+def test_a_daemon_of_an_earlier_release_is_known_by_the_file_that_it_runs(tmp_path: Path) -> None:
+    """Also if its path has another name where it was started, as in a container."""
+    names = [f"dropbear-1-{digit * 12}" for digit in "ab"]
+    for name in names:
+        (tmp_path / name / "bin").mkdir(parents=True)
+        shutil.copyfile("/bin/sleep", tmp_path / name / "bin/dropbearmulti")
+        (tmp_path / name / "bin/dropbearmulti").chmod(0o755)
+    (tmp_path / "dropbear").symlink_to(names[0])
+    elsewhere = tmp_path / "elsewhere"
+    os.link(tmp_path / names[0] / "bin/dropbearmulti", elsewhere)
+    with subprocess.Popen(["sleep", "1000"], executable=elsewhere) as process:
+        said = json.dumps({"containers": [{**ANSWER, "pid": process.pid}]})
+        for current in names:
+            (tmp_path / "dropbear").unlink()
+            (tmp_path / "dropbear").symlink_to(current)
+            (found,) = daemons.servers(daemons.listed(answers(tmp_path, said)) or [], str(tmp_path / "dropbear"))
+            assert (found["release"], found["outdated"]) == (names[0], current == names[1])
+        process.kill()
+
+
+def test_the_owner_counts_where_the_hook_reports_one(tmp_path: Path) -> None:
+    said = json.dumps({"containers": [{**ANSWER, "owner": 1001}, ANSWER]})
+    assert [each["owner"] for each in daemons.listed(answers(tmp_path, said)) or []] == [1001, 2**31]
+
+
+USER = 4711  # who has no other process
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Iterator[Path]:
+    """A release whose Dropbear is a shell, which users can run; ends with it."""
+    directory = Path("/run/daemons-test")
+    program = directory / "dropbear-1-aaaaaaaaaaaa/bin/dropbearmulti"
+    program.parent.mkdir(parents=True)
+    shutil.copyfile("/bin/sh", program)
+    program.chmod(0o755)
+    yield program
+    shutil.rmtree(directory)
+
+
+@contextmanager
+def serving(release: Path, *before: str, user: int = USER) -> Iterator[tuple[int, int]]:
+    """A daemon of a user with the process of one session: their pids."""
+    code = "exec 3<&0; (echo; read line <&3) & wait"
+    program = {"args": [*before, str(release), "-c", code]}
+    process = subprocess.Popen(**program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=user)
+    with process:
+        assert process.stdout
+        process.stdout.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
+        yield process.pid, int(children)
+        process.kill()
+
+
+def test_processes_that_serve_a_user(release: Path) -> None:
+    directory = str(release.parents[2] / "dropbear")
+    with serving(release) as own, serving(release, user=USER + 1) as others:
+        assert daemons.processes_of({USER}, [], directory) == sorted(own)
+        # Of a container in a user namespace of root's engine only the hook's list says whose it is.
+        known = [{"pid": others[0], "owner": USER + 2}, {"pid": os.getpid(), "owner": USER + 2}]
+        assert daemons.processes_of({USER + 2}, known, directory) == sorted(others)
+        assert daemons.processes_of({USER + 3}, known, directory) == []
+        assert daemons.end(daemons.processes_of({USER}, known, directory)) == []
+        assert daemons.processes_of({USER, USER + 1}, known, directory) == sorted(others)
+
+
+def test_a_user_namespace_is_its_makers(release: Path) -> None:
+    """Whatever uid a process has in it."""
+    with serving(release, "unshare", "--user") as own:
+        assert daemons.namespace_owner(own[0]) == USER
+    with serving(release) as own:
+        assert daemons.namespace_owner(own[0]) == 0
+
+
+def test_a_process_that_does_not_exit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemons, "END_SECONDS", 0.1)
+    monkeypatch.setattr(daemons.os, "kill", lambda _pid, _signal: None)
+    assert daemons.end([os.getpid()]) == [os.getpid()]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +168,7 @@ def test_the_hook_lists_its_daemons(tmp_path: Path) -> None:
     ],
 )
 def test_a_hook_that_does_not_answer(tmp_path: Path, said: str, status: int) -> None:
-    assert daemons.servers(answers(tmp_path, said, status)) is None
+    assert daemons.listed(answers(tmp_path, said, status)) is None
 
 
 def test_a_hook_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,4 +176,4 @@ def test_a_hook_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     launcher = tmp_path / "ssh_hook"
     launcher.write_text("#!/bin/sh\nexec sleep 60\n", encoding="ascii")
     launcher.chmod(0o755)
-    assert daemons.servers(str(launcher)) is None
+    assert daemons.listed(str(launcher)) is None

@@ -63,6 +63,19 @@ def test_a_changed_unit_restarts_its_timer_alone(systemd: Systemd) -> None:
     assert systemd.calls == ["daemon-reload", "enable b.timer", "restart b.timer"]
 
 
+def test_drop_ins_of_our_units_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a unit, a template, an instance, and all units that begin alike; not of others (systemd.unit(5))."""
+    monkeypatch.setattr(timers, "SEARCHED", (str(tmp_path), str(tmp_path / "none")))
+    ours = ["ssh-hook-sweep.service.d", "ssh-hook-sweep.timer.d", "ssh-hook-sweep@.service.d", "ssh-hook-.timer.d"]
+    ours += ["ssh-hook-sweep@1000.service.d", "ssh-.service.d"]
+    for name in [*ours, "ssh-agent.service.d", "ssh.service.d", "ssh-hook-sweeper.service.d"]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.conf").touch()
+    (tmp_path / "ssh-.service.d/README").touch()
+    found = timers.drop_ins(["ssh-hook-sweep", "ssh-hook-passwd"])
+    assert found == sorted(f"{tmp_path}/{name}/own.conf" for name in ours)
+
+
 def test_a_timer_that_was_stopped_is_started(systemd: Systemd) -> None:
     timers.install(UNITS, check=False)
     systemd.calls.clear()

@@ -14,11 +14,12 @@ import pytest
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit as audit
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
+SERVER = {"pid": 7, "user": "alice", "ports": [15263], "sessions": 2, "release": "dropbear-1-a", "outdated": False}
 NODE = {
     "hook_version": "1.0.0",
     "kernel": "6.12.0",
     "engines": {"podman": "/usr/bin/podman"},
-    "servers": [{"pid": 7, "user": "alice", "ports": [15263], "sessions": 2}],
+    "servers": [SERVER],
     "port": 15263,
 }
 PROGRAMS = {"programs": {"dropbear": "2026.94", "openssh": "10.3p1"}, "problem": None}
@@ -59,7 +60,7 @@ def test_a_row_of_a_node_where_all_is_well() -> None:
         "tamper": [],
         "remarks": [],
         "port": 15263,
-        "daemons": [{"pid": 7, "user": "alice", "ports": [15263], "sessions": 2}],
+        "daemons": [SERVER],
     }
 
 
@@ -208,6 +209,49 @@ def test_the_row_of_an_audit_before_is_not_that_of_this_one() -> None:
 )
 def test_what_the_deployment_would_change_is_a_difference(changes: dict[str, Any], differences: list[str]) -> None:
     assert audit.differences(results(**changes), VARIABLES) == differences
+
+
+HOOKS = {"paths": {"hooks": ["/usr/hooks.d/07.json", "/etc/hooks.d/07.json"]}, "remarks": []}
+
+
+@pytest.mark.parametrize(
+    ("node", "client_only", "sentence"),
+    [
+        ({"drop_ins": ["/etc/x.d/a.conf"]}, False, "/etc/x.d/a.conf changes a systemd unit of the hook: remove it"),
+        ({"hooks_dirs": {"podman": ["/x", "/usr/hooks.d"]}}, False, ""),
+        ({"hooks_dirs": {}}, False, ""),  # engines whose bundles name the hook
+        ({"hooks_dirs": {"podman": ["/x"]}}, True, ""),
+        (
+            {"hooks_dirs": {"podman": ["/x", "/y"], "sarus": []}},
+            False,
+            "no engine reads the hook JSON in /usr/hooks.d and /etc/hooks.d, so the annotation com.hooks.ssh.enabled "
+            "has no effect: name a directory in ssh_hook_hooks_dirs that one reads (podman: /x, /y; sarus: none)",
+        ),
+    ],
+)
+def test_what_no_deployment_changes_is_a_difference_that_says_what_to_do(
+    node: dict[str, Any], client_only: bool, sentence: str
+) -> None:
+    found = results(ssh_hook__preflight={**HOOKS, "client_only": client_only, "node": {**NODE, **node}})
+    assert audit.by_hand(found) == [sentence] * bool(sentence)
+    made = audit.node_row("n1", found, VARIABLES)
+    assert (made["state"], made["differences"]) == ("differs" if sentence else "ok", [sentence] * bool(sentence))
+    assert audit.verdict(made, found) == (f"On n1 {sentence}." if sentence else "")
+    timers = {**found, **DIFFERS}
+    said = audit.verdict(audit.node_row("n1", timers, VARIABLES), timers)
+    wanted = "On n1 the systemd timers differ from the configuration. Run the deployment."
+    assert said == wanted + (f" On n1 {sentence}." if sentence else "")
+
+
+def test_daemons_of_an_earlier_release_are_named() -> None:
+    old = [{**SERVER, "user": user, "outdated": True} for user in ("bob", "alice", "bob")]
+    found = [row("n1"), row("n2", ssh_hook__preflight={"node": {**NODE, "servers": old[:1]}})]
+    found.append(row("n3", ssh_hook__preflight={"node": {**NODE, "servers": [SERVER, *old]}}))
+    lines = audit.table(found, None, "").splitlines()
+    said = "daemons of an earlier release of Dropbear, until their containers end: 4 on n[2-3] (alice, bob)"
+    assert lines[-1] == said
+    assert "earlier release" not in audit.table(found[:1], None, "")
+    assert "earlier Dropbear (dropbear-1-a)" in audit.page(audit.report(found, None, None, "1.0.0"))
 
 
 def test_the_lines_that_differ() -> None:
@@ -419,7 +463,7 @@ def hostile_report() -> str:
         "hook_version": HOSTILE,
         "kernel": HOSTILE,
         "engines": {HOSTILE: "/x"},
-        "servers": [{"pid": 7, "user": HOSTILE, "ports": [15263], "sessions": 2}],
+        "servers": [{**SERVER, "user": HOSTILE, "release": HOSTILE, "outdated": True}],
     }
     diff = {"before_header": HOSTILE, "before": f"{HOSTILE}\n<b>bold</b>\n", "after": ""}
     changes: dict[str, Any] = {
