@@ -27,7 +27,7 @@ def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], N
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
     stage = {"start-ssh-daemon": _run_stage, "start-in-enroot": _run_in_enroot}.get(" ".join(arguments))
     if stage is not None:
-        status = _report_failure(lambda: stage([path for path in packages.split(":") if path], load))
+        status = _report_failure(lambda: stage({**environment(), "PYTHON_PACKAGES": packages}, load))
         if log.kept:
             _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
@@ -57,7 +57,7 @@ def _keep_messages() -> None:
         pass  # syslog has them
 
 
-def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
+def _run_stage(variables: dict[str, str], load: Callable[[str], None]) -> int:
     """Run the stage that matches the state on standard input; import only the modules that it needs."""
     _prepare_stage()
     state = read_state(0)
@@ -71,17 +71,17 @@ def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
         load("create_runtime")
         from .start.from_runtime import create_runtime
 
-        create_runtime(state, packages)
+        create_runtime(state, variables)
     return 0
 
 
-def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
+def _run_in_enroot(variables: dict[str, str], load: Callable[[str], None]) -> int:
     """Run the stage for enroot, which does not use an OCI runtime."""
     umask = _prepare_stage()
     load("enroot")
     from .start.from_enroot import start_in_enroot
 
-    start_in_enroot(umask, packages)
+    start_in_enroot(variables, umask)
     return 0
 
 

@@ -37,10 +37,11 @@ from ..linux.fast_stdlib import closing
 from ..linux.identity import Identity
 from ..linux.process import Process, sees_all_processes
 from ..log import one_line
-from ..node.caller import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
+from ..node.caller import caller, caller_entry, describe, dropbearkey, is_root_without_keys
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
+from ..oci.settings import python_packages
 from ..schedulers.jobs import containers_port
 from ..schedulers.nodes import launcher
 from ..start.port import NO_SUCH_ADDRESS

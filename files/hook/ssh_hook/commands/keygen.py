@@ -11,7 +11,8 @@ from ..errors import NO_KEYS, SETTING_WRONG
 from ..keys import writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
 from ..linux.fast_stdlib import TYPE_CHECKING
-from ..node.caller import caller, describe, dropbearkey, python_packages
+from ..node.caller import caller, describe, dropbearkey
+from ..oci.settings import python_packages
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -20,11 +20,6 @@ def dropbearkey(settings: Mapping[str, str]) -> Dropbearkey | None:
     return found if directory and os.access(found.program, os.X_OK) else None
 
 
-def python_packages(settings: Mapping[str, str]) -> list[str]:
-    """Return the site's directories of Python packages."""
-    return [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
-
-
 def caller(settings: dict[str, str]) -> tuple[str, str]:
     """Return the key directory and the name of the calling user. Raises KeyStoreError."""
     name = caller_entry(settings).name

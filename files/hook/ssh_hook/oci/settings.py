@@ -35,6 +35,7 @@ class Settings:
         require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
         container_ports: further ports at which only the user's containers may answer (CONTAINER_PORTS).
         listen: the node's addresses to listen on; empty for all (LISTEN_ADDRESSES).
+        packages: directories with pyroute2 (PYTHON_PACKAGES).
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -54,6 +55,12 @@ class Settings:
         self.key_type = environment.get("SSH_KEY_TYPE", "")
         self.container_ports = _ports(environment, "CONTAINER_PORTS")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
+        self.packages = python_packages(environment)
+
+
+def python_packages(environment: Mapping[str, str]) -> list[str]:
+    """Return the site's directories of Python packages: PYTHON_PACKAGES, which the caller cannot set (cli.py)."""
+    return [path for path in environment.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
 
 
 def default_port(environment: Mapping[str, str]) -> int:

@@ -54,7 +54,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     namespaces.join_all_but_mount_and_user()
     if server.port != NO_PORT:
         user, option, port_owner = root.owner.user, server.port_option, server.port_owner
-        require_free(server.port, server.addresses, user, plan.packages, option, port_owner)
+        require_free(server.port, server.addresses, user, plan.settings.packages, option, port_owner)
     end.announce_port(os.getpid())
 
     plan.cgroups.enter()

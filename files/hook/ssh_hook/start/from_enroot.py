@@ -17,7 +17,7 @@ from ..confine.lsm import Labels
 from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, ContainerEndedError, HookError, printable
 from ..linux import syscalls
 from ..linux.cgroups import Cgroups
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsdecode, os, read_all, stat
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal, sees_all_processes
 from ..log import INFO, log
@@ -50,21 +50,20 @@ _PORT_OPTION = f"the annotation {PORT}=auto or a number"
 _BY_ENROOT = "only enroot calls this command, from the hook in its hooks.d"
 
 
-def start_in_enroot(umask: int, packages: list[str]) -> None:
-    """Start the daemon of the container that enroot is starting. `umask` is enroot's.
+def start_in_enroot(variables: dict[str, str], umask: int) -> None:
+    """Start the daemon of the container that enroot is starting. Raises HookError, after a rollback.
 
-    `packages` are directories with pyroute2. Raises HookError, after a rollback.
+    `variables` are enroot's and the site's settings, and `umask` is enroot's.
     """
-    variables = environment()
     try:
-        plan = from_enroot(variables, umask, packages)
+        plan = from_enroot(variables, umask)
         if plan is not None:
             start(plan)
     except HookError as error:
         raise HookError(error.kind, named_by_variables(str(error))) from None
 
 
-def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> StartPlan | None:
+def from_enroot(variables: dict[str, str], umask: int) -> StartPlan | None:
     """Return the plan; None if an earlier hook has started the daemon, of this container or of one that is joined.
 
     Raises HookError.
@@ -123,7 +122,6 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     return StartPlan(
         container=container,
         settings=settings,
-        packages=packages,
         owner=owner,
         init=init,
         # The namespace that it was cloned from belongs to the node's user namespace: the hook may not read it.

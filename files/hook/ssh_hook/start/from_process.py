@@ -46,7 +46,6 @@ def from_process(
     target: RunningProcess,
     entry: Entry,
     settings: Settings,
-    packages: list[str],
     runtime_directory: str,
     without_seccomp: bool,
     annotations: dict[str, str],
@@ -106,7 +105,6 @@ def from_process(
     plan = StartPlan(
         container=container,
         settings=settings,
-        packages=packages,
         owner=Owner(entry, caller, caller),
         init=init,
         root=root,

@@ -10,7 +10,7 @@ from ..confine.lsm import Labels
 from ..confine.rlimits import raise_own_limits
 from ..errors import ANNOTATION_WRONG, CONTAINER_UNFIT, SETTING_WRONG, SYSTEM, ContainerEndedError, HookError
 from ..linux.cgroups import Cgroups
-from ..linux.fast_stdlib import TYPE_CHECKING, environment, os
+from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..linux.files import is_same
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from ..oci.state import State
 
 
-def create_runtime(state: State, packages: list[str]) -> None:
-    """Start the container's daemon and record it in the bundle. `packages` are directories with pyroute2.
+def create_runtime(state: State, variables: dict[str, str]) -> None:
+    """Start the container's daemon and record it in the bundle. `variables` are the site's settings.
 
     Raises HookError, after a rollback.
     """
-    settings = Settings(environment())
+    settings = Settings(variables)
     bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
     container = read_container(bundle, state.bundle)
     annotations = container.annotations
@@ -55,14 +55,12 @@ def create_runtime(state: State, packages: list[str]) -> None:
         )
         return
     raise_own_limits(container)
-    plan = from_runtime(state, bundle, container, settings, packages)
+    plan = from_runtime(state, bundle, container, settings)
     if plan is not None:
         start(plan)
 
 
-def from_runtime(
-    state: State, bundle_descriptor: int, container: Container, settings: Settings, packages: list[str]
-) -> StartPlan | None:
+def from_runtime(state: State, bundle_descriptor: int, container: Container, settings: Settings) -> StartPlan | None:
     """Return the plan; None if an earlier hook of this start has started the daemon.
 
     Raises HookError if the container cannot be served.
@@ -140,7 +138,6 @@ def from_runtime(
     return StartPlan(
         container=container,
         settings=settings,
-        packages=packages,
         owner=owner,
         init=init,
         root=MountedRoot(container, owner, init, process, namespaces, outside, programs.path),

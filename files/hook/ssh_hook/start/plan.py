@@ -102,7 +102,6 @@ class StartPlan:
     Attributes:
         container: the container, as described by config.json.
         settings: the site's settings.
-        packages: directories with pyroute2.
         owner: the container's owner.
         init: the container's first process.
         root: how to open the root directory.
@@ -128,7 +127,6 @@ class StartPlan:
         *,
         container: Container,
         settings: Settings,
-        packages: list[str],
         owner: Owner,
         init: Process,
         root: Root,
@@ -150,7 +148,6 @@ class StartPlan:
     ) -> None:
         self.container: Final = container
         self.settings: Final = settings
-        self.packages: Final = packages
         self.owner: Final = owner
         self.init: Final = init
         self.root: Final = root

@@ -30,7 +30,7 @@ from ...keys.passwd import Entry
 from ...linux import syscalls
 from ...linux.process import Process
 from ...log import ERROR, WARNING, log
-from ...node.caller import caller_entry, python_packages
+from ...node.caller import caller_entry
 from ...node.engine import runtime_directory
 from ...node.running import RunningProcess
 from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, REQUIRE_SHELL, WAIT
@@ -156,7 +156,7 @@ def _plan(
     """Plan the attach. Raises HookError, also if the process has exited, and OSError."""
     runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
-        return from_process(target, entry, site, python_packages(settings), runtime, without_seccomp, annotations)
+        return from_process(target, entry, site, runtime, without_seccomp, annotations)
     except (HookError, OSError):
         if target.process.is_alive():
             raise
