@@ -116,7 +116,7 @@ def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:
         holder.bind(("0.0.0.0", 16001))
         holder.listen()
         message = assert_refused(start, syslog, "crun", "16001", "by a process of uid 0", annotations=annotations)
-        assert str(os.getpid()) not in message
+        assert f"process {os.getpid()}" not in message
     listen = f"import socket, time; s = socket.create_server(('', 16001)); print(flush=True); time.sleep({60})"
     command = ["setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups", "python3", "-c", listen]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as own:
