@@ -1301,11 +1301,18 @@ def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[
     known = Path("/var/lib/ocihooks-ssh/daemons/1-2-3")
     known.parent.mkdir(parents=True)
     known.touch()
+    state = Path("/run/ocihooks-ssh")
+    for name in ("entries/2001", "users/2001", "users/2002", "seccomp"):
+        (state / name).mkdir(parents=True)
+    for uid in ("2001", "2001", "2002"):  # as by a Prolog, and by its user on that
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", state / "users" / uid], check=True)
     CDI_SPEC.parent.mkdir()
     CDI_SPEC.write_text("start-ssh-daemon REQUIRE_USER_ANNOTATION=\n", encoding="utf-8")  # as of ours
     removed = play("remove", before=as_on_systemd, variables=WITH_METRICS)
     assert removed.status == 0, removed.said
     assert listing() == untouched
+    assert not state.exists()
+    assert str(state) not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     assert [path.name for path in METRICS.parent.iterdir()] == ["other.prom"]
     shutil.rmtree(METRICS.parent)
     assert not known.parent.parent.exists()

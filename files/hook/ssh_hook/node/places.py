@@ -161,9 +161,12 @@ def entries(uid: int, is_rootless: bool, names: tuple[str, int] = DAEMONS) -> It
 
     path = f"{ENTRIES}/{uid}"
     try:
+        found = _names(path, *names)
+        if not found:
+            return  # most users have no job
         with closing(open_roots(ENTRIES, SEARCH, None, is_rootless)) as place:
             with closing(open_roots(str(uid), SEARCH, place, is_rootless)) as directory:
-                for name in _names(path, *names):
+                for name in found:
                     try:
                         with closing(open_roots(name, READ, directory, is_rootless)) as file:
                             text = read(file)
