@@ -12,7 +12,8 @@ The hook creates a Channel and forks. Each process then takes its end and closes
 gets EOF when the writer has exited. An end has a method for each message that its process sends or awaits. A method
 that must follow another message takes that message as an argument.
 
-Format of a message: its size, four bytes, big-endian; then its kind and its fields, separated by NUL.
+The pipes are in packet mode (O_DIRECT in pipe(2)): each read returns one message. Format: its kind and its fields,
+separated by NUL, cut off after PIPE_BUF bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound="Message")
 
 _TIMEOUT = 30.0  # seconds; longer than the hook waits before it kills the other side
-_CHUNK = 1 << 16  # bytes
+_PIPE_BUF = 4096  # bytes of a packet
 UNLOGGED = b"!"  # Dropbear's, where it listens, but cannot log logins
 
 
@@ -134,12 +135,11 @@ _KINDS: dict[str, Callable[..., Message]] = {
 
 def encode(message: Message) -> bytes:
     """Return `message` as sent on a pipe."""
-    data = b"\0".join(map(fsencode, [message.__class__.__name__, *message.fields()]))
-    return len(data).to_bytes(4, "big") + data
+    return b"\0".join(map(fsencode, [message.__class__.__name__, *message.fields()]))[:_PIPE_BUF]
 
 
 def decode(data: bytes) -> Message:
-    """Return the message in `data`, the result of `encode` without the size."""
+    """Return the message in `data`, the result of `encode`."""
     kind, *fields = fsdecode(data).split("\0")
     return _KINDS[kind](*fields)
 
@@ -168,38 +168,17 @@ class Receiver:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._received = b""
 
     def receive(self, kind: type[M], seconds: float) -> M:
         """Return the next message, of type `kind`. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not self.has_message():
-            if not syscalls.poll([self.descriptor], deadline):
-                raise NoAnswerError
-            self.read()
-        return self._take(kind)
+        if not syscalls.poll([self.descriptor], time.monotonic() + seconds):
+            raise NoAnswerError
+        return self.receive_by_read(kind)
 
     def receive_by_read(self, kind: type[M]) -> M:
         """Return the next message like `receive`, without a timeout, and with no system call but read(2)."""
-        while not self.has_message():
-            self.read()
-        return self._take(kind)
-
-    def has_message(self) -> bool:
-        """Return whether a complete message is buffered."""
-        return len(self._received) >= 4 + int.from_bytes(self._received[:4], "big") > 4
-
-    def read(self) -> None:
-        """Wait for part of a message, and buffer it. Raises EndOfMessagesError."""
-        more = os.read(self.descriptor, _CHUNK)
-        if not more:
-            raise EndOfMessagesError
-        self._received += more
-
-    def _take(self, kind: type[M]) -> M:
-        end = 4 + int.from_bytes(self._received[:4], "big")
-        data, self._received = self._received[4:end], self._received[end:]
-        message = decode(data)
+        data = os.read(self.descriptor, _PIPE_BUF)
+        message = decode(data) if data else None
         if not isinstance(message, kind):
             raise EndOfMessagesError
         return message
@@ -219,23 +198,16 @@ class HookEnd:
 
         Raises NoAnswerError after `seconds`, EndOfMessagesError if one of them has exited.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            for receiver in self._receivers:
-                if receiver.has_message():
-                    return receiver.receive(Message, 0)
-            ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], deadline)
-            if not ready:
-                raise NoAnswerError
-            has_ended = False
-            for receiver in self._receivers:
-                if receiver.descriptor in ready:
-                    try:
-                        receiver.read()
-                    except EndOfMessagesError:
-                        has_ended = True
-            if has_ended and not any(receiver.has_message() for receiver in self._receivers):
-                raise EndOfMessagesError
+        ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], time.monotonic() + seconds)
+        if not ready:
+            raise NoAnswerError
+        for receiver in self._receivers:
+            if receiver.descriptor in ready:
+                try:
+                    return receiver.receive_by_read(Message)
+                except EndOfMessagesError:
+                    continue  # the other may have sent the reason
+        raise EndOfMessagesError
 
     def failure(self, seconds: float) -> tuple[str, str] | None:
         """Return kind and text of the first Failed from either, or None; wait `seconds` for each message."""
@@ -345,12 +317,13 @@ class Channel:
     """All pipes of a start, created before the hook forks."""
 
     def __init__(self) -> None:
-        self._provisioner_to_hook = os.pipe()
-        self._daemon_to_hook = os.pipe()
-        self._daemon_to_provisioner = os.pipe()
-        self._provisioner_to_daemon = os.pipe()
-        self._hook_to_daemon = os.pipe()
-        self._hook_to_provisioner = os.pipe()
+        flags = os.O_DIRECT | os.O_CLOEXEC
+        self._provisioner_to_hook = os.pipe2(flags)
+        self._daemon_to_hook = os.pipe2(flags)
+        self._daemon_to_provisioner = os.pipe2(flags)
+        self._provisioner_to_daemon = os.pipe2(flags)
+        self._hook_to_daemon = os.pipe2(flags)
+        self._hook_to_provisioner = os.pipe2(flags)
         self._ready = os.pipe()
         self._hook_alive = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # never written: EOF when the hook exits
 
