@@ -41,7 +41,7 @@ from ..node.caller import caller, caller_entry, describe, dropbearkey, is_root_w
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
-from ..oci.settings import python_packages
+from ..oci.python_packages import python_packages
 from ..schedulers.jobs import containers_port
 from ..schedulers.nodes import launcher
 from ..start.port import NO_SUCH_ADDRESS

@@ -12,7 +12,7 @@ from ..keys import writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node.caller import caller, describe, dropbearkey
-from ..oci.settings import python_packages
+from ..oci.python_packages import python_packages
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -6,6 +6,7 @@ from __future__ import annotations
 from ..errors import SETTING_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import is_decimal
+from .python_packages import python_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,11 +57,6 @@ class Settings:
         self.container_ports = _ports(environment, "CONTAINER_PORTS")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
         self.packages = python_packages(environment)
-
-
-def python_packages(environment: Mapping[str, str]) -> list[str]:
-    """Return the site's directories of Python packages: PYTHON_PACKAGES, which the caller cannot set (cli.py)."""
-    return [path for path in environment.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
 
 
 def default_port(environment: Mapping[str, str]) -> int:
