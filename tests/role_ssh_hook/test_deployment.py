@@ -863,6 +863,15 @@ def test_leaked_keys_are_revoked(daemons_home: Path) -> None:
     assert not (daemons_home / ".oci-hooks").exists()
 
 
+def test_daemons_of_a_uid_without_account_and_home_end() -> None:
+    gone: dict[str, object] = {"ssh_hook_revoke_keys_of": [4711], "ssh_hook_revoke_state": "absent"}
+    with daemon(user=4711) as pid:
+        done = play("revoke", variables=gone)
+        assert (done.status, done.changed) == (0, 1), done.said
+        assert f"SSH daemons of 4711 that ended, with their sessions: pids {pid}." in done.words
+        assert not Path(f"/proc/{pid}/exe").exists()
+
+
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
