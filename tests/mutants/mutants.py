@@ -260,14 +260,6 @@ PROMISES = (
     ),
     Fault(
         "Only a job's user and the user's containers learn its hosts, and from root alone",
-        "_overwrite",
-        "os.open(name, flags, 0o640,",
-        "os.open(name, flags, 0o644,",
-        "unit/hook/node/test_job_record.py::test_only_the_jobs_user",
-        "At index 2 diff: 420",
-    ),
-    Fault(
-        "Only a job's user and the user's containers learn its hosts, and from root alone",
         "make_place",
         "os.chmod(path, 0o711)",
         "os.chmod(path, 0o755)",
@@ -555,7 +547,7 @@ PROMISES = (
         "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "remove",
         'syscalls.umount(fsencode(f"{JOBS_PLACE}/{uid}"), syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)',
-        "syscalls.umount(b'/proc/self/fd/%d' % os.open(f\"{JOBS_PLACE}/{uid}\", _DIRECTORY), syscalls.MNT_DETACH)",
+        "syscalls.umount(b'/proc/self/fd/%d' % os.open(f\"{JOBS_PLACE}/{uid}\", SEARCH), syscalls.MNT_DETACH)",
         "unit/hook/node/test_job_place.py::test_all_that_is_mounted",
         "/proc/self/fd/",
     ),
