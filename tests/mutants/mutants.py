@@ -1755,7 +1755,7 @@ ATTACH = (
         " or _name(process) != self._name",
         "",
         "unit/hook/stop/test_changes.py::test_a_list_of_a_process_that_has_ended",
-        "already has an SSH daemon|assert 3 == 1|assert 2 == 1",
+        "it has another mount namespace by now",
     ),
     Fault(
         "the process ends, and its pid or the number of its mount namespace are given again: another container is "
@@ -1768,9 +1768,9 @@ ATTACH = (
     ),
     Fault(
         "another user writes the list of changes, or holds its lock",
-        "all_of",
-        "is_own(os.fstat(descriptor)) and ",
-        "",
+        "_open",
+        "if is_own(os.fstat(descriptor)):",
+        "if True:",
         "unit/hook/stop/test_changes.py::test_a_list_that_others_can_write",
         r"== \[\]",
     ),

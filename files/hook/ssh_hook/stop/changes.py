@@ -189,16 +189,26 @@ def all_of(uid: int) -> list[Changes]:
     found = []
     for directory in for_changes(uid, False):
         try:
-            with closing(open_own(directory)) as opened:
-                for name in os.listdir(opened):
-                    descriptor = os.open(name, _FLAGS, dir_fd=opened)
-                    if is_own(os.fstat(descriptor)) and is_decimal(name.partition("-")[0], _MAX_DIGITS):
-                        found.append(Changes(f"{directory}/{name}", descriptor))
-                    else:
-                        os.close(descriptor)
+            opened = open_own(directory)
         except OSError:
-            continue  # there is none, or another user's, or an attach has just ended
+            continue  # there is none, or another user's
+        with closing(opened):
+            found += [each for name in os.listdir(opened) if (each := _open(directory, name, opened)) is not None]
     return found
+
+
+def _open(directory: str, name: str, opened: int) -> Changes | None:
+    """Open the file `name` in the directory, open as `opened`; return None if it is none of an attach."""
+    if not is_decimal(name.partition("-")[0], _MAX_DIGITS):
+        return None
+    try:
+        descriptor = os.open(name, _FLAGS, dir_fd=opened)
+    except OSError:
+        return None  # the attach has just ended
+    if is_own(os.fstat(descriptor)):
+        return Changes(f"{directory}/{name}", descriptor)
+    os.close(descriptor)
+    return None
 
 
 def _name(process: Process) -> str:

@@ -212,6 +212,9 @@ def test_a_list_that_others_can_write_is_nobodys(target: Any, places: list[Path]
     assert all_of(1000) == []
     path.chmod(0o600)
     (places[0] / "x-1").touch(0o600)
+    (places[0] / "1-1").mkdir()
+    os.mkfifo(places[0] / "1-2")
+    (places[0] / "1-3").symlink_to("missing")
     (found,) = all_of(1000)
     assert isinstance(found, Changes) and found.pid == target.process.pid
     found.close()
