@@ -1718,7 +1718,7 @@ ATTACH = (
     ),
     Fault(
         "a session begins before its rights were compared with those of the process",
-        "_attach",
+        "attach",
         "        supervisor.supervise()\n",
         "        wanted.gate.open()\n        supervisor.supervise()\n",
         "unit/hook/start/test_attach.py::test_gate_stays_closed",

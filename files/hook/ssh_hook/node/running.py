@@ -190,14 +190,6 @@ class RunningProcess:
         self._identity = self._read_identity()
         self._require_container()
 
-    def namespace(self, name: str) -> tuple[int, int]:
-        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises HookError if it has exited."""
-        try:
-            status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
-        except OSError:
-            raise HookError(ATTACH_REFUSED, f"process {self.process.pid} has exited") from None
-        return status.st_dev, status.st_ino
-
     def read(self, name: str) -> str:
         """Return the content of the file `name` in its directory in /proc. Raises OSError."""
         return fsdecode(read_file(name, self.process.directory))

@@ -73,24 +73,16 @@ class Attach:
 
 def attach(wanted: Attach) -> Process:
     """Start the daemon; return its process. The caller becomes undumpable. Raises HookError, after a rollback."""
-    target = wanted.target.process
-    try:
-        return _attach(wanted)
-    except HookError:
-        if target.is_alive():
-            raise
-        raise HookError(ATTACH_REFUSED, f"process {target.pid} has exited") from None
-
-
-def _attach(wanted: Attach) -> Process:
-    supervisor = fork(wanted.plan)
+    supervisor, target = fork(wanted.plan), wanted.target.process
     try:
         supervisor.supervise()
         assert supervisor.daemon is not None
         wanted.gate.open()
         return supervisor.daemon
-    except BaseException:
+    except BaseException as error:
         _undo(wanted)
+        if isinstance(error, HookError) and not target.is_alive():
+            raise HookError(ATTACH_REFUSED, f"process {target.pid} has exited") from None
         raise
 
 

@@ -212,7 +212,8 @@ class _Description:
         """Return what is known only from the engine's config.json. Raises HookError."""
         rights, pid = self._target.rights, self._init.pid
         found: dict[str, Any] = {}
-        bundle = find_bundle(self._target.namespace("mnt"), runtime_directory)
+        mounts = os.fstat(self._target.mount_namespace)
+        bundle = find_bundle((mounts.st_dev, mounts.st_ino), runtime_directory)
         if bundle is not None:
             try:
                 with closing(os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)) as directory:

@@ -165,9 +165,8 @@ def make(target: RunningProcess, uid: int, in_job: bool) -> Changes:
                 )
             earlier.undo(target)
         earlier.close()
-    _device, inode = target.namespace("mnt")
     caller = Process(os.getpid())
-    first_line = f"{inode} {caller.start_time()}\n".encode()
+    first_line = f"{os.fstat(target.mount_namespace).st_ino} {caller.start_time()}\n".encode()
     caller.close()
     problems = []
     for directory in for_changes(uid, in_job):

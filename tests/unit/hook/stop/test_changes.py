@@ -34,10 +34,7 @@ def target(tmp_path: Path) -> Iterator[Any]:
     process = Process(os.getpid())
     root = os.open(tmp_path / "root", os.O_PATH | os.O_DIRECTORY)
     mounts = process.open("ns/mnt", os.O_RDONLY)
-    namespace = process.mount_namespace()
-    yield SimpleNamespace(
-        process=process, root=root, namespace=lambda _name: namespace, mount_namespace=mounts, user_namespaces=[-1]
-    )
+    yield SimpleNamespace(process=process, root=root, mount_namespace=mounts, user_namespaces=[-1])
     os.close(mounts)
     os.close(root)
     process.close()
@@ -173,7 +170,7 @@ def test_which_processes_are_in_the_container(
     target: Any, places: list[Path], namespace: int, start_time: int, is_in: bool
 ) -> None:
     """Those in its mount namespace. The number may be another one's by now, whose processes are younger."""
-    _device, inode = target.namespace("mnt")
+    inode = os.fstat(target.mount_namespace).st_ino
     made = make(target, 1000, False)
     (path,) = places[0].iterdir()
     path.write_text(f"{inode + namespace} {target.process.start_time() + start_time}\n", encoding="ascii")

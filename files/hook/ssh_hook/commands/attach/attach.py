@@ -204,7 +204,7 @@ def _supervise(wanted: Attach, writer: int) -> None:
     _raise_oom_score(wanted.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     process, daemon = wanted.target.process, attach(wanted)
-    for warning in wanted.warnings + missed_cgroups(process, daemon) + missed_scheduling(process, daemon):
+    for warning in wanted.warnings + differences(process, daemon):
         log(WARNING, warning)
     signals = _redirect_signals()  # before anyone can signal the supervisor
     try:
@@ -253,20 +253,15 @@ def _raise_oom_score(score: str) -> None:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def missed_cgroups(process: Process, daemon: Process) -> list[str]:
-    """Return a warning if the daemon is not in the cgroups of the process."""
+def differences(process: Process, daemon: Process) -> list[str]:
+    """Return warnings if the daemon is not in the cgroups of the process, or not scheduled as that is."""
+    found = []
     try:
-        is_same = daemon.read("cgroup") == process.read("cgroup")
+        if daemon.read("cgroup") != process.read("cgroup"):
+            found.append("sessions run in your own cgroup, since you may not move processes into the container's")
+        if ProcessScheduling(daemon).values != ProcessScheduling(process).values:
+            different = "sessions have another scheduling policy, nice value or I/O priority than the process"
+            found.append(f"{different}: the kernel did not let you set them")
     except OSError:
-        return []  # one of them has exited
-    return [] if is_same else ["sessions run in your own cgroup, since you may not move processes into the container's"]
-
-
-def missed_scheduling(process: Process, daemon: Process) -> list[str]:
-    """Return a warning if the daemon is not scheduled as the process is."""
-    try:
-        is_same = ProcessScheduling(daemon).values == ProcessScheduling(process).values
-    except OSError:
-        return []  # one of them has exited
-    different = "sessions have another scheduling policy, nice value or I/O priority than the process"
-    return [] if is_same else [f"{different}: the kernel did not let you set them"]
+        pass  # one of them has exited
+    return found

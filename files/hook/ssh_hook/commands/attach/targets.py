@@ -120,8 +120,8 @@ def find_containers() -> list[RunningProcess]:
 
 def daemons_in(target: RunningProcess) -> list[Daemon]:
     """Return the daemons that serve the container of `target`, even from a mount namespace of their own."""
-    _device, inode = target.namespace("mnt")
-    return [daemon for daemon in find_daemons() if daemon.mounts == str(inode)]
+    mounts = str(os.fstat(target.mount_namespace).st_ino)
+    return [daemon for daemon in find_daemons() if daemon.mounts == mounts]
 
 
 def name_of(pid: int) -> str:
