@@ -5,7 +5,8 @@ The command makes the file before the first change, and its supervisor holds a l
 change. Who undoes them removes the file last. The kernel frees the lock when supervisor and provisioner have ended,
 however they have. So a file without a lock is that of an attach that was killed, and `detach` undoes what it lists.
 
-The file is the user's, and is named after the process: pid, start time, and the beginning of the boot id.
+The file is the user's, and is named after the process: pid, start time, the beginning of the boot id, and the inode of
+the pid namespace that has this pid. Commands in another one, as in some jobs, leave it alone.
 
 Format: a line with the inode of the container's mount namespace and the start time of the command, in clock ticks; then
 a line for each change with its kind, path and detail, the latter two hexadecimal.
@@ -21,7 +22,7 @@ from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, fsdecode, fsencode, os, split, stat
 from ..linux.files import is_own, rewrite
 from ..linux.mounts import change_root, mount_id, unmount
-from ..linux.process import Process, is_decimal
+from ..linux.process import Process, is_decimal, pid_namespace
 from ..linux.rootfs import CONTENT, MOUNT, open_in_root
 from ..node.own_places import for_changes, open_own
 from ..node.places import unlink
@@ -184,7 +185,10 @@ def make(target: RunningProcess, uid: int, in_job: bool) -> Changes:
 
 
 def all_of(uid: int) -> list[Changes]:
-    """Return the files of the caller's attaches, also of those that were killed; `uid` is as in `make`."""
+    """Return the files of the caller's attaches, also of those that were killed; `uid` is as in `make`.
+
+    Their pids are of the caller's pid namespace.
+    """
     found = []
     for directory in for_changes(uid, False):
         try:
@@ -198,7 +202,7 @@ def all_of(uid: int) -> list[Changes]:
 
 def _open(directory: str, name: str, opened: int) -> Changes | None:
     """Open the file `name` in the directory, open as `opened`; return None if it is none of an attach."""
-    if not is_decimal(name.partition("-")[0], _MAX_DIGITS):
+    if not is_decimal(name.partition("-")[0], _MAX_DIGITS) or not name.endswith(f"-{pid_namespace()}"):
         return None
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=opened)
@@ -211,7 +215,7 @@ def _open(directory: str, name: str, opened: int) -> Changes | None:
 
 
 def _name(process: Process) -> str:
-    return f"{process.pid}-{process.start_time()}-{boot_id()[:8]}"
+    return f"{process.pid}-{process.start_time()}-{boot_id()[:8]}-{pid_namespace()}"
 
 
 def _enter(target: RunningProcess) -> None:

@@ -145,11 +145,16 @@ def test_what_a_killed_attach_has_left_is_undone_by_the_next(target: Any, tmp_pa
 
 def test_a_list_of_a_process_that_has_ended_goes(target: Any, places: list[Path]) -> None:
     places[0].mkdir(parents=True)
-    name = f"{target.process.pid}-{target.process.start_time() + 1}-{changes.boot_id()[:8]}"
-    for stale in (name, f"{2**22}-1-{changes.boot_id()[:8]}", f"{target.process.pid}-1-another"):
-        (places[0] / stale).write_text("1 1\n", encoding="ascii")
+    pid, start_time = target.process.pid, target.process.start_time()
+    boot, namespace = changes.boot_id()[:8], changes.pid_namespace()
+    stale = [f"{pid}-{start_time + 1}-{boot}-{namespace}", f"{2**22}-1-{boot}-{namespace}"]
+    stale.append(f"{pid}-{start_time}-another-{namespace}")
+    elsewhere = f"{pid}-1-{boot}-7"
+    for name in (*stale, elsewhere):
+        (places[0] / name).write_text("1 1\n", encoding="ascii")
     make(target, 1000, False).close()
-    assert len(list(places[0].iterdir())) == 1
+    left = {f"{pid}-{start_time}-{boot}-{namespace}", elsewhere}
+    assert {path.name for path in places[0].iterdir()} == left
 
 
 def test_the_next_place_is_taken_if_the_first_cannot_be_used(target: Any, places: list[Path]) -> None:
@@ -208,10 +213,11 @@ def test_a_list_that_others_can_write_is_nobodys(target: Any, places: list[Path]
     path.chmod(0o666)
     assert all_of(1000) == []
     path.chmod(0o600)
-    (places[0] / "x-1").touch(0o600)
-    (places[0] / "1-1").mkdir()
-    os.mkfifo(places[0] / "1-2")
-    (places[0] / "1-3").symlink_to("missing")
+    namespace = changes.pid_namespace()
+    (places[0] / f"x-{namespace}").touch(0o600)
+    (places[0] / f"1-1-{namespace}").mkdir()
+    os.mkfifo(places[0] / f"1-2-{namespace}")
+    (places[0] / f"1-3-{namespace}").symlink_to("missing")
     (found,) = all_of(1000)
     assert isinstance(found, Changes) and found.pid == target.process.pid
     found.close()
