@@ -18,7 +18,7 @@ from ..linux.files import is_same
 from ..linux.memory import read_memory
 from ..linux.mounts import SOURCE, mount_id, unescape
 from ..linux.process import Process
-from ..oci.container_paths import BASE
+from ..oci.container_paths import BASE, PROGRAMS
 
 _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
@@ -127,10 +127,16 @@ class MountInfo:
         """Return whether a hook's overlay is mounted on ~/.ssh, as by attach and by all engines' hooks but enroot's."""
         return b" - overlay " + SOURCE + b" " in self.data
 
-    def of_hook(self, ids: set[bytes]) -> list[str]:
-        """Return the mount points of those of the hook's mounts that have one of `ids`."""
-        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
-        return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] in ids]
+    def of_hook(self, before: list[bytes]) -> list[tuple[bytes, str]]:
+        """Return id and mount point of the hook's mounts but `before`, in order, also those over programs."""
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
+        programs = [(fields[2], fields[3] + b"/") for fields in lines if fields[4] == PROGRAMS.encode()]
+        found = []
+        for fields in lines:
+            is_program = any(fields[2] == device and fields[3].startswith(top) for device, top in programs)
+            if fields[0] not in before and (is_program or fields[fields.index(b"-") + 2] == SOURCE):
+                found.append((fields[0], unescape(fsdecode(fields[4]))))
+        return found
 
 
 class RunningProcess:

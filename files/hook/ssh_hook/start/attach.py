@@ -97,8 +97,7 @@ def end(wanted: Attach, daemon: Process) -> None:
 
 def _undo(wanted: Attach) -> None:
     try:
-        wanted.changes.undo(wanted.target)
-        left = wanted.changes.left_in(wanted.target.process)
+        left = wanted.changes.undo(wanted.target)
         if left:
             log(WARNING, still_mounted(left))
     except HookError as error:
@@ -269,7 +268,7 @@ class _OpenRunningRoot:
         return lambda target: move_mount(self._programs, target)
 
     def _note(self, kind: str, path: str, detail: str) -> None:
-        """Note a change in the container, unless only sessions see it. Raises HookError and OSError."""
+        """Note a change in the container: mountinfo shows mounts. Raises HookError and UnlistedError."""
         rootfs = self._rootfs
         if kind == MOUNT:
             if rootfs.has_layer:
@@ -284,6 +283,7 @@ class _OpenRunningRoot:
             before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
             if detail.encode() in before:  # the path now leads elsewhere: not the hook's mount
                 raise HookError(IMAGE_UNFIT, f"{path} in the container was moved during setup")
+            return
         self._changes.note(kind, path, detail)
 
 

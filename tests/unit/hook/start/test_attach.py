@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux.identity import Identity
-from ssh_hook.linux.mounts import mount_id
 from ssh_hook.linux.process import Process
 from ssh_hook.linux.rootfs import MOUNT, Rootfs
 from ssh_hook.node.running import Rights
@@ -40,13 +39,9 @@ def test_mount_that_was_there_before_is_not_noted(rootfs: Rootfs) -> None:
         noted(rootfs)
 
 
-def test_new_mount_is_noted_with_its_id(rootfs: Rootfs) -> None:
+def test_mounts_need_no_note(rootfs: Rootfs) -> None:
+    """The container's mountinfo shows them."""
     rootfs.mountinfo = b""
-    assert noted(rootfs) == [(MOUNT, "/", mount_id(rootfs.descriptor).decode())]
-
-
-def test_mount_that_only_sessions_see_is_not_noted(rootfs: Rootfs) -> None:
-    rootfs.mountinfo, rootfs.has_layer = b"", True
     assert noted(rootfs) == []
 
 
@@ -60,7 +55,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> attach.Attach:
     supervisor = SimpleNamespace(daemon=process, supervise=lambda: ending.when_listening(process))
     monkeypatch.setattr(attach, "fork", lambda plan: supervisor)
     plan: Any = SimpleNamespace(container=container)
-    changes: Any = SimpleNamespace(undo=lambda _target: None, left_in=lambda _process: [])
+    changes: Any = SimpleNamespace(undo=lambda _target: [])
     return attach.Attach(plan, changes, Gate(), target, [])
 
 

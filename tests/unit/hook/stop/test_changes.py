@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from patience import within
 from ssh_hook.errors import HookError
 from ssh_hook.linux.mounts import mount_id
 from ssh_hook.linux.process import Process
-from ssh_hook.linux.rootfs import CONTENT, ENTRY, MOUNT
+from ssh_hook.linux.rootfs import CONTENT, ENTRY
 from ssh_hook.stop import changes
-from ssh_hook.stop.changes import Changes, all_of, make
+from ssh_hook.stop.changes import Changes, UnlistedError, all_of, make
 
 
 @pytest.fixture(autouse=True)
@@ -41,25 +39,42 @@ def target(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that undoes is in the container already."""
+def mounts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, str]]:
+    """The hook's mounts in the container. The process that undoes is there already, and is the test's own."""
+    found: list[tuple[bytes, str]] = []
 
-    def run(work: Any, _what: str, _user: None, _kept: object) -> None:
-        work()
+    def run(work: Any, _what: str, _user: None, _kept: object) -> bytes:
+        answer: bytes = work()
+        return answer
 
-    monkeypatch.setattr(changes, "_enter", lambda _target: None)
+    def of_hook(before: list[bytes]) -> list[tuple[bytes, str]]:
+        return [each for each in found if each[0] not in before]
+
+    for name in ("setns", "prctl"):
+        monkeypatch.setattr(changes.syscalls, name, lambda *_arguments: None)
+    monkeypatch.setattr(changes, "change_root", lambda _directory: None)
+    monkeypatch.setattr(changes.os, "getppid", os.getpid)
     monkeypatch.setattr(changes.disposable_process, "run", run)
+    monkeypatch.setattr(changes, "MountInfo", lambda _directory: SimpleNamespace(of_hook=of_hook))
+    return found
 
 
-def undo(target: Any, *noted: tuple[str, str, str]) -> None:
-    """Undo what a killed attach has noted."""
+def kill(target: Any, *noted: tuple[str, str, str]) -> Changes:
+    """Return the file of an attach that noted this, and was killed."""
     made = make(target, 1000, False)
     for change in noted:
         made.note(*change)
     made.close()
     (left,) = all_of(1000)
-    assert left.await_lock() is True
-    left.undo(target)
+    assert left.try_lock() and left.is_left() is True
+    return left
+
+
+def undo(target: Any, *noted: tuple[str, str, str]) -> None:
+    """Undo what a killed attach has noted."""
+    left = kill(target, *noted)
+    assert left.undo(target) == []
+    assert left.is_left() is False
     left.close()
     assert all_of(1000) == []
 
@@ -88,28 +103,36 @@ def test_content_does_not_go_into_a_file_with_a_name(target: Any, tmp_path: Path
     assert file.read_text() == "the user's"
 
 
-def test_only_the_mount_that_was_made_is_unmounted(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounts_of_the_hook_that_were_not_there_before_go(
+    target: Any, mounts: list[tuple[bytes, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount by another id at the same path stays, and is named."""
     unmounted: list[bytes] = []
     monkeypatch.setattr(changes, "unmount", lambda mounted: unmounted.append(mount_id(mounted)))
-    identity = mount_id(target.root)
-    undo(target, (MOUNT, "/", "0"), (MOUNT, "/missing", identity.decode()))
-    assert unmounted == []
-    undo(target, (MOUNT, "/", identity.decode()))
-    assert unmounted == [identity]
+    mounts.append((b"1", "/"))
+    left = kill(target)
+    mounts += [(b"2", "/missing"), (b"3", "/"), (mount_id(target.root), "/.")]
+    assert left.undo(target) == ["/missing", "/", "/."]
+    assert unmounted == [mount_id(target.root)]
+    assert left.is_left()
+    del mounts[1:]
+    assert left.undo(target) == []
+    left.close()
 
 
 def test_the_last_change_is_undone_first(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     undone: list[str] = []
-    monkeypatch.setattr(changes, "_undo_change", lambda _root, _kind, path, _detail: undone.append(path))
-    undo(target, (ENTRY, "/a", ""), (MOUNT, "/b", "7"), (CONTENT, "/\udcff \n", "7:x"))
+    monkeypatch.setattr(changes, "_undo_change", lambda _root, _kind, path, _old: undone.append(path))
+    undo(target, (ENTRY, "/a", ""), (ENTRY, "/b", ""), (CONTENT, "/\udcff \n", "7:x"))
     assert undone == ["/\udcff \n", "/b", "/a"]
 
 
-@pytest.mark.parametrize("text", ["", "7\n", "7 8\nentry 2f\n", "7 8\nentry 2f 00 00\n"])
-def test_what_is_no_list(target: Any, text: str, places: list[Path]) -> None:
+@pytest.mark.parametrize("text", ["7\nentry 2f\n", "7\nentry 2f 00 00\n", "7\nentry x 00\n"])
+def test_what_is_no_list_is_skipped(target: Any, text: str, places: list[Path]) -> None:
     made = make(target, 1000, False)
     (path,) = places[0].iterdir()
     path.write_text(text, encoding="ascii")
+    assert all_of(1000) == []
     with pytest.raises(HookError, match="does not list the changes of an attach: remove it"):
         made.undo(target)
     assert path.exists()
@@ -117,12 +140,22 @@ def test_what_is_no_list(target: Any, text: str, places: list[Path]) -> None:
 
 
 def test_a_line_that_was_not_finished_is_no_change(target: Any, places: list[Path]) -> None:
-    made = make(target, 1000, False)
+    left = kill(target)
     (path,) = places[0].iterdir()
     path.write_text(f"{path.read_text(encoding='ascii')}entry 2f6", encoding="ascii")
-    made.undo(target)
+    assert left.undo(target) == []
     assert not path.exists()
-    made.close()
+    left.close()
+
+
+def test_a_change_that_cannot_be_listed_is_not_ignored(target: Any) -> None:
+    """Whoever goes on after an OSError or a HookError, as without a home, must not here."""
+    full = Changes.__new__(Changes)
+    full._path, full._descriptor = "/x", os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(UnlistedError, match="cannot note in /x what is changed") as refused:
+        full.note(ENTRY, "/new", "")
+    assert not isinstance(refused.value, (OSError, HookError))
+    full.close()
 
 
 def test_another_attach_to_the_process_is_refused(target: Any) -> None:
@@ -132,29 +165,66 @@ def test_another_attach_to_the_process_is_refused(target: Any) -> None:
     made.close()
 
 
-def test_what_a_killed_attach_has_left_is_undone_by_the_next(target: Any, tmp_path: Path) -> None:
-    (tmp_path / "root/new").mkdir()
+def test_two_attaches_at_once_are_one(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither has seen the file of the other when it makes its own."""
     made = make(target, 1000, False)
-    made.note(ENTRY, "/new", "")
+    monkeypatch.setattr(changes, "all_of", lambda _uid: [])
+    with pytest.raises(HookError, match="already has an SSH daemon"):
+        make(target, 1000, False)
+    monkeypatch.undo()
+    made.remove()
     made.close()
+
+
+def test_an_attach_in_another_place_is_one(target: Any, places: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(target, 1000, False)
+    found = iter([[], [made]])
+    monkeypatch.setattr(changes, "for_changes", lambda _uid, _in_job: [str(places[1])])
+    monkeypatch.setattr(changes, "all_of", lambda _uid: next(found))
+    with pytest.raises(HookError, match="already has an SSH daemon"):
+        make(target, 1000, False)
+    assert list(places[1].iterdir()) == []
+    made.close()
+
+
+def test_a_file_that_is_gone_removes_no_other(target: Any, places: list[Path]) -> None:
+    left = kill(target)
+    (gone,) = all_of(1000)
+    left.undo(target)
+    left.close()
+    made = make(target, 1000, False)
+    gone.remove()
+    assert len(list(places[0].iterdir())) == 1
+    gone.close()
+    made.close()
+
+
+def test_what_a_killed_attach_has_left_is_undone_by_the_next(
+    target: Any, tmp_path: Path, mounts: list[tuple[bytes, str]]
+) -> None:
+    (tmp_path / "root/new").mkdir()
+    kill(target, (ENTRY, "/new", "")).close()
     again = make(target, 1000, False)
     assert not (tmp_path / "root/new").exists()
-    again.undo(target)
     again.close()
+    mounts.append((b"3", "/moved"))
+    with pytest.raises(HookError, match="has mounts of an earlier attach"):
+        make(target, 1000, False)
 
 
-def test_a_list_of_a_process_that_has_ended_goes(target: Any, places: list[Path]) -> None:
+def test_lists_of_others_stay(target: Any, places: list[Path]) -> None:
+    """Of another process, boot or pid namespace: their attach may go on, or their containers."""
     places[0].mkdir(parents=True)
     pid, start_time = target.process.pid, target.process.start_time()
     boot, namespace = changes.boot_id()[:8], changes.pid_namespace()
-    stale = [f"{pid}-{start_time + 1}-{boot}-{namespace}", f"{2**22}-1-{boot}-{namespace}"]
-    stale.append(f"{pid}-{start_time}-another-{namespace}")
-    elsewhere = f"{pid}-1-{boot}-7"
-    for name in (*stale, elsewhere):
-        (places[0] / name).write_text("1 1\n", encoding="ascii")
-    make(target, 1000, False).close()
-    left = {f"{pid}-{start_time}-{boot}-{namespace}", elsewhere}
-    assert {path.name for path in places[0].iterdir()} == left
+    others = [f"{pid}-{start_time + 1}-{boot}-{namespace}", f"{2**22}-1-{boot}-{namespace}"]
+    others += [f"{pid}-{start_time}-another-{namespace}", f"{pid}-{start_time}-{boot}-7"]
+    for name in others:
+        (places[0] / name).write_text("1\n", encoding="ascii")
+    made = make(target, 1000, False)
+    assert [each.is_of(target.process) for each in all_of(1000)].count(True) == 1
+    assert len(list(places[0].iterdir())) == len(others) + 1
+    made.close()
 
 
 def test_the_next_place_is_taken_if_the_first_cannot_be_used(target: Any, places: list[Path]) -> None:
@@ -162,7 +232,7 @@ def test_the_next_place_is_taken_if_the_first_cannot_be_used(target: Any, places
     places[0].touch()
     made = make(target, 1000, False)
     assert len(list(places[1].iterdir())) == 1
-    made.undo(target)
+    made.remove()
     made.close()
     places[1].rmdir()
     places[1].touch()
@@ -170,18 +240,20 @@ def test_the_next_place_is_taken_if_the_first_cannot_be_used(target: Any, places
         make(target, 1000, False)
 
 
-@pytest.mark.parametrize(("namespace", "start_time", "is_in"), [(0, 0, True), (1, 0, False), (0, -1, False)])
+@pytest.mark.parametrize(("namespace", "mounted", "is_in"), [(0, True, True), (1, True, False), (0, False, False)])
 def test_which_processes_are_in_the_container(
-    target: Any, places: list[Path], namespace: int, start_time: int, is_in: bool
+    target: Any, places: list[Path], mounts: list[tuple[bytes, str]], namespace: int, mounted: bool, is_in: bool
 ) -> None:
-    """Those in its mount namespace. The number may be another one's by now, whose processes are younger."""
-    inode = os.fstat(target.mount_namespace).st_ino
-    made = make(target, 1000, False)
+    """Those that show its mounts: the number of the mount namespace may be another one's by now."""
+    left = kill(target)
     (path,) = places[0].iterdir()
-    path.write_text(f"{inode + namespace} {target.process.start_time() + start_time}\n", encoding="ascii")
-    assert made.is_in_container(target.process) is is_in
-    made.remove()
-    made.close()
+    path.write_text(f"{os.fstat(target.mount_namespace).st_ino + namespace}\n", encoding="ascii")
+    (found,) = all_of(1000)
+    mounts += [(b"3", "/opt")] if mounted else []
+    assert found.is_in_container(target.process) is is_in
+    found.close()
+    left.remove()
+    left.close()
 
 
 def test_a_process_that_has_left_the_container(target: Any) -> None:
@@ -191,20 +263,6 @@ def test_a_process_that_has_left_the_container(target: Any) -> None:
         made.undo(target)
     made.remove()
     made.close()
-
-
-def test_detach_waits_for_the_supervisor(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make(target, 1000, False)
-    (seen,) = all_of(1000)
-    monkeypatch.setattr(changes, "_TIMEOUT", 0.2)
-    begun = time.monotonic()
-    with pytest.raises(HookError, match="did not exit within"):
-        seen.await_lock()
-    assert 0.2 <= time.monotonic() - begun < within(8)
-    made.undo(target)
-    made.close()
-    assert not seen.await_lock()  # whose file is gone: it was not killed
-    seen.close()
 
 
 def test_a_list_that_others_can_write_is_nobodys(target: Any, places: list[Path]) -> None:
@@ -219,7 +277,6 @@ def test_a_list_that_others_can_write_is_nobodys(target: Any, places: list[Path]
     os.mkfifo(places[0] / f"1-2-{namespace}")
     (places[0] / f"1-3-{namespace}").symlink_to("missing")
     (found,) = all_of(1000)
-    assert isinstance(found, Changes) and found.pid == target.process.pid
+    assert found.pid == target.process.pid
     found.close()
-    made.undo(target)
     made.close()
