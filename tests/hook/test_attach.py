@@ -255,7 +255,8 @@ def test_an_attach_without_its_list_is_ended_by_its_entry(launch: Launch) -> Non
     container = launch("ch-run-write")
     mounts = mounts_of(container)
     attach(container)
-    (path,) = Path(f"/tmp/ocihooks-ssh-{ALICE}/attached").iterdir()
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    (path,) = Path(f"/tmp/ocihooks-ssh-{ALICE}/attached").glob(f"{container.pid}-*-{namespace}")
     path.unlink()
     assert hook("detach", str(container.pid)).checked().text == f"detached from process {container.pid}"
     wait_for(lambda: mounts_of(container) == mounts, "end of the supervisor")

@@ -100,7 +100,8 @@ def from_process(
         "process": str(init.pid),
         "job": job.name or monitor.job_by_variables({}),
     }
-    changes = make(target, engine.host_uid, job.name != "")
+    logins, ending = open_login_log(entry.name, settings.log_commands, fields), EndedBySupervisor(target, container)
+    changes = make(target, engine.host_uid, job.name != "")  # last: a failure after it would leave the file
     root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path, changes)
     plan = StartPlan(
         container=container,
@@ -119,10 +120,10 @@ def from_process(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
-        logins=open_login_log(entry.name, settings.log_commands, fields),
+        logins=logins,
         gate=gate.descriptor,
         registration=Introduction(daemon_entry),
-        ending=EndedBySupervisor(target, container),
+        ending=ending,
     )
     return Attach(plan, changes, gate, target, running.warnings)
 
