@@ -112,9 +112,7 @@ REASONS = {
     "start/server.py Programs.__init__": SETTING,
     "start/joined.py is_served": ENROOTS,
     "start/server.py _read_link": SETTING,
-    "stop/changes.py Changes._undo": "it cannot lead out of the container's root directory",
-    "stop/changes.py _undo_change": "it cannot lead out of the container's root directory",
-    "stop/changes.py all_of": CHECKED,
+    "stop/leftovers.py _enter_and_unmount": "it cannot lead out of the container's root directory",
     "stop/poststop.py poststop": BUNDLE,
     "stop/sweep.py sweep": CHECKED,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A user's own directories, for entries and doors of a rootless engine, of enroot and of an attach, and its changes.
+"""A user's own directories, for entries and doors of a rootless engine, of enroot and of an attach.
 
 Root has made one if the user has a job on the node (job_place.py). Another is the login session's. A third, in /tmp,
 outlives both. Poststop, a sweep or a supervisor removes what is in them.
@@ -17,26 +17,12 @@ if TYPE_CHECKING:
     from .record import Record
 
 ENTRIES = "daemons"  # the directory for entries in a directory of the user's
-_CHANGES = "attached"  # the directory for what an attach changes in a container (stop/changes.py)
 
 
 def for_entries(uid: int) -> list[str]:
     """Return the directories for entries of `uid`, an id of the initial user namespace: jobs', the login's, /tmp's."""
-    return [f"{place}/{ENTRIES}" for place in _places(uid)]
-
-
-def for_changes(uid: int, in_job: bool) -> list[str]:
-    """Return the directories for the changes of attaches, in order; `uid` is as in `for_entries`.
-
-    `in_job`: whether the container ends with a job. Otherwise it may outlive a logout.
-    """
-    job, session, temporary = _places(uid)
-    order = (job, temporary, session) if in_job else (temporary, session, job)
-    return [f"{place}/{_CHANGES}" for place in order]
-
-
-def _places(uid: int) -> tuple[str, str, str]:
-    return f"{JOBS_PLACE}/{uid}", state_directory(uid), temporary_directory(uid)
+    places = f"{JOBS_PLACE}/{uid}", state_directory(uid), temporary_directory(uid)
+    return [f"{place}/{ENTRIES}" for place in places]
 
 
 def for_doors(uid: int) -> list[str]:

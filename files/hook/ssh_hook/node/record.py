@@ -152,7 +152,7 @@ class Record:
 
     def is_of_this_boot(self) -> bool:
         """Return whether the daemon was started since the node has booted."""
-        return boot_id() == self.texts["boot_id"]
+        return _boot_id() == self.texts["boot_id"]
 
     def name(self) -> str:
         """Return a name for its files that no other daemon has."""
@@ -187,7 +187,7 @@ def record_of(
     container = init.pid, init.start_time()
     numbers = dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container)))
     numbers[_PID_NAMESPACE] = namespace
-    texts = {"boot_id": boot_id(), "pidfile_host": pidfile_host, "bundle": bundle if bundle.isprintable() else ""}
+    texts = {"boot_id": _boot_id(), "pidfile_host": pidfile_host, "bundle": bundle if bundle.isprintable() else ""}
     # Copy and entry are known when they are written.
     texts.update({"copy": "", "door": door, "entry": ""})
     return Record(numbers, {**texts, **dict.fromkeys(DESCRIPTION, ""), **description})
@@ -282,6 +282,5 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def boot_id() -> str:
-    """Return what identifies the time since the node has booted."""
+def _boot_id() -> str:
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()

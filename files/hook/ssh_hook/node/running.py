@@ -127,20 +127,25 @@ class MountInfo:
         """Return whether a hook's overlay is mounted on ~/.ssh, as by attach and by all engines' hooks but enroot's."""
         return b" - overlay " + SOURCE + b" " in self.data
 
-    def of_hook(self, before: list[bytes]) -> list[tuple[bytes, str]]:
-        """Return id and mount point of the hook's mounts but `before`, in order, also those over programs."""
+    def of_hook(self, before: set[bytes]) -> list[str]:
+        """Return the mount points of a hook's mounts whose ids are not in `before`."""
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
+        return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
+
+    def left_by_hook(self) -> list[tuple[bytes, str]]:
+        """Return id and mount point of all of the hook's mounts, in order, also those over the container's programs."""
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
         programs = [(fields[2], fields[3] + b"/") for fields in lines if fields[4] == PROGRAMS.encode()]
         found = []
         for fields in lines:
             is_program = any(fields[2] == device and fields[3].startswith(top) for device, top in programs)
-            if fields[0] not in before and (is_program or fields[fields.index(b"-") + 2] == SOURCE):
+            if is_program or fields[fields.index(b"-") + 2] == SOURCE:
                 found.append((fields[0], unescape(fsdecode(fields[4]))))
         return found
 
 
 class RunningProcess:
-    """A process in one of the caller's containers, which may have an SSH daemon.
+    """A process in one of the caller's containers.
 
     Attributes:
         process: the process; it may execute another program, or exit.
@@ -149,12 +154,15 @@ class RunningProcess:
         rights: its privileges.
         mounts: its mounts.
         root: its root directory, open as O_PATH.
-        mount_namespace: a descriptor of its mount namespace.
         user_namespaces: descriptors of its user namespace and its ancestors, up to a child of the caller's.
     """
 
-    def __init__(self, pid: int) -> None:
-        """Read everything. Raises HookError if it has exited or is not in one of the caller's containers."""
+    def __init__(self, pid: int, may_be_served: bool = False) -> None:
+        """Read everything. Raises HookError if it has exited or is not in one of the caller's containers.
+
+        `may_be_served`: accept a container that has an SSH daemon.
+        """
+        self._may_be_served = may_be_served
         self.pidfd = _open_pidfd(pid)
         self._opened = [self.pidfd]
         try:
@@ -191,10 +199,16 @@ class RunningProcess:
         self.mounts = MountInfo(directory)
         self.root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
         self._opened.append(self.root)
-        self.mount_namespace = os.open("ns/mnt", os.O_RDONLY, dir_fd=directory)
-        self._opened.append(self.mount_namespace)
         self._identity = self._read_identity()
         self._require_container()
+
+    def namespace(self, name: str) -> tuple[int, int]:
+        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises HookError if it has exited."""
+        try:
+            status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
+        except OSError:
+            raise HookError(ATTACH_REFUSED, f"process {self.process.pid} has exited") from None
+        return status.st_dev, status.st_ino
 
     def read(self, name: str) -> str:
         """Return the content of the file `name` in its directory in /proc. Raises OSError."""
@@ -256,7 +270,7 @@ class RunningProcess:
         return found
 
     def _require_container(self) -> None:
-        """Raise HookError if it is still being set up, or has the node's root directory."""
+        """Raise HookError if it is still being set up, has the node's root directory, or has an SSH daemon."""
         with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as own:
             if self.mounts.root == MountInfo(own).root:
                 raise HookError(
@@ -271,6 +285,12 @@ class RunningProcess:
             )
         if self.process.is_before_exec():
             raise HookError(ATTACH_REFUSED, "it has not started its program yet: try again")
+        if self.mounts.has_daemon() and not self._may_be_served:
+            raise HookError(
+                ATTACH_REFUSED,
+                f"its container already has an SSH daemon, or the remains of one ({BASE} is mounted there): "
+                f"'ssh_hook detach {self.process.pid}' removes what attach created",
+            )
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ..errors import SYSTEM, HookError, printable
+from ..errors import printable
 from ..log import PREFIX
 from .bounded_output import MIN_TIMEOUT, Output, TooLongError, output
 
@@ -58,7 +58,7 @@ def ask(
     """Run ssh_hook with `words` on all `hosts` in parallel; return the answer of each, with its warnings, or an error.
 
     `read` makes the answer from the JSON that a host prints. It may raise KeyError, TypeError, AttributeError and
-    ValueError. Each host has `seconds`, and all have until `deadline` (monotonic). Raises HookError without ssh.
+    ValueError. Each host has `seconds`, and all have until `deadline` (monotonic).
     """
     with ThreadPoolExecutor(min(len(hosts), _MAX_PARALLEL)) as pool:
         outputs = list(pool.map(lambda host: _ask(command(host, words, "-oBatchMode=yes"), seconds, deadline), hosts))
@@ -77,8 +77,6 @@ def _ask(command: list[str], seconds: float, deadline: float) -> Output | str:
         return late
     except TooLongError:
         return f"its output is longer than {_MAX_ANSWER} bytes"
-    except FileNotFoundError as error:
-        raise HookError(SYSTEM, f"cannot run ssh to query the other nodes: {error.strerror}") from None
     except OSError as error:
         return f"cannot run ssh: {error.strerror}"
 

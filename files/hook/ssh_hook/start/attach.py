@@ -15,21 +15,22 @@ from __future__ import annotations
 from ..confine.lsm import label_of
 from ..confine.process_scheduling import ProcessScheduling
 from ..errors import ATTACH_REFUSED, IMAGE_UNFIT, HookError, describe_failure, printable
-from ..linux import syscalls, user_namespaces
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, signal
-from ..linux.files import is_same
-from ..linux.identity import Identity
+from ..linux import disposable_process, syscalls, user_namespaces
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
+from ..linux.files import is_same, rewrite
+from ..linux.identity import ActingAs, Identity
 from ..linux.ids import become
-from ..linux.mounts import change_root, clone_mount, make_all_private, mount_id, move_mount, unescape
+from ..linux.mounts import change_root, clone_mount, make_all_private, mount_id, move_mount, unescape, unmount
 from ..linux.root_mount import RootMount
-from ..linux.rootfs import MOUNT, Rootfs
+from ..linux.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
 from ..node.engine import read_map
 from ..node.owner import Owner
-from ..node.running import Rights
+from ..node.running import MountInfo, Rights
 from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
-from ..stop.rules import end_daemon, end_orphans
+from ..stop.rules import end_daemon
+from .channel import Made
 from .plan import Ending
 from .supervisor import fork
 
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
     from ..node.running import RunningProcess
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
-    from ..stop.changes import Changes
+    from .channel import Sender
     from .gate import Gate, OpenGate
     from .plan import OpenRoot, StartPlan
 
 _JOINED_FIRST = ("cgroup", "ipc", "uts", "net", "pid")
+_UNDO_TIMEOUT = 10.0  # seconds
 
 
 class Attach:
@@ -55,57 +57,68 @@ class Attach:
 
     Attributes:
         plan: the plan of the start.
-        changes: in the container.
+        root: the container's root directory.
         gate: the daemon's gate.
         target: the process to attach to.
         warnings: for the user.
     """
 
     def __init__(
-        self, plan: StartPlan, changes: Changes, gate: Gate | OpenGate, target: RunningProcess, warnings: list[str]
+        self, plan: StartPlan, root: RunningRoot, gate: Gate | OpenGate, target: RunningProcess, warnings: list[str]
     ) -> None:
         self.plan = plan
-        self.changes = changes
+        self.root = root
         self.gate = gate
         self.target = target
         self.warnings = warnings
 
 
-def attach(wanted: Attach) -> Process:
-    """Start the daemon; return its process. The caller becomes undumpable. Raises HookError, after a rollback."""
-    supervisor, target = fork(wanted.plan), wanted.target.process
+class Attachment:
+    """A running daemon in a container, and the provisioner's changes there. Attributes: daemon."""
+
+    def __init__(self, daemon: Process, plan: StartPlan, root: RunningRoot, made: list[Made]) -> None:
+        self.daemon = daemon
+        self._plan = plan
+        self._root = root
+        self._made = made
+
+    def undo(self) -> list[str]:
+        """Unmount and remove everything created in the container; return the mount points that are left."""
+        self._plan.door.remove()
+        self._plan.registration.remove()
+        return self._root.undo(self._made)
+
+
+def attach(wanted: Attach) -> Attachment:
+    """Start the daemon. The caller becomes undumpable. Raises HookError, after a rollback."""
+    target = wanted.target.process
+    try:
+        return _attach(wanted)
+    except HookError:
+        if target.is_alive():
+            raise
+        raise HookError(ATTACH_REFUSED, f"process {target.pid} has exited") from None
+
+
+def _attach(wanted: Attach) -> Attachment:
+    supervisor = fork(wanted.plan)
     try:
         supervisor.supervise()
         assert supervisor.daemon is not None
         wanted.gate.open()
-        return supervisor.daemon
-    except BaseException as error:
-        _undo(wanted)
-        if isinstance(error, HookError) and not target.is_alive():
-            raise HookError(ATTACH_REFUSED, f"process {target.pid} has exited") from None
+        return Attachment(supervisor.daemon, wanted.plan, wanted.root, supervisor.made())
+    except BaseException:
+        supervisor.read_to_end()
+        wanted.plan.door.remove()
+        wanted.plan.registration.remove()
+        left = wanted.root.undo(supervisor.made())
+        if left:
+            log(WARNING, still_mounted(left))
         raise
 
 
-def end(wanted: Attach, daemon: Process) -> None:
-    """End the daemon and its sessions, and undo what was changed in the container."""
-    end_daemon(daemon)
-    end_orphans()
-    wanted.plan.door.remove()
-    wanted.plan.registration.remove()
-    _undo(wanted)
-
-
-def _undo(wanted: Attach) -> None:
-    try:
-        left = wanted.changes.undo(wanted.target)
-        if left:
-            log(WARNING, still_mounted(left))
-    except HookError as error:
-        log(WARNING, str(error), error.kind)
-
-
 class EndedBySupervisor(Ending):
-    """Ends the daemon of an attach: the supervisor, which keeps running, with the daemon's process or by `detach`."""
+    """Ends the daemon of an attach: the supervisor, which keeps running instead of writing a record."""
 
     def __init__(self, target: RunningProcess, container: Container) -> None:
         """Read the scheduling of the process `target`. Raises OSError."""
@@ -161,12 +174,11 @@ class RunningRoot:
         labels: Labels,
         namespaces: Namespaces,
         programs: str,
-        changes: Changes,
     ) -> None:
         """Store its location.
 
         `entry` is the caller's passwd entry, `namespaces` are those of the process `target`, and `programs` is the path
-        of Dropbear's programs on the node. `changes` has what must be undone in the container.
+        of Dropbear's programs on the node.
         """
         self._target = target
         self._container = container
@@ -175,7 +187,6 @@ class RunningRoot:
         self._labels = labels
         self._namespaces = namespaces
         self._programs = programs
-        self._changes = changes
 
     def open(self) -> OpenRoot:
         """Implement Root: enter the container."""
@@ -187,20 +198,20 @@ class RunningRoot:
             raise HookError(ATTACH_REFUSED, f"cannot enter the container: {describe_failure(error)}") from None
 
     def _open(self) -> OpenRoot:
-        rootfs, caller, programs = self._enter()
+        rootfs, caller, programs = self._enter(for_daemon=True)
         rootfs.mountinfo = self._target.mounts.data
         owner = Owner(self._entry, caller, rootfs.user)
-        return _OpenRunningRoot(self._with_mount_points(rootfs), owner, programs, self._changes)
+        return _OpenRunningRoot(self._with_mount_points(rootfs), owner, programs)
 
-    def _enter(self) -> tuple[Rootfs, Identity, int]:
-        """Join the container's namespaces, with a clone of the mount of Dropbear's programs.
+    def _enter(self, for_daemon: bool) -> tuple[Rootfs, Identity, int]:
+        """Join the container's namespaces; return its root directory and the caller's ids in its user namespace.
 
-        Return the container's root directory, the caller's ids in its user namespace, and the clone. The caller keeps
-        the node's root directory, gets all capabilities over the user namespace that owns the mounts, and becomes its
-        root, if it has one. Raises HookError.
+        The caller keeps the node's root directory, gets all capabilities over the user namespace that owns the mounts,
+        and becomes its root, if it has one. With `for_daemon`, first clone the mount of Dropbear's programs, and join
+        all namespaces of the daemon; return the clone too, else -1. Raises HookError.
         """
         target, namespaces = self._target, self._namespaces
-        where = f"process {target.process.pid}"
+        where, programs = f"process {target.process.pid}", -1
         mounts = namespaces.take("mnt")
         if mounts is None:
             raise HookError(ATTACH_REFUSED, f"{where} has left its container")
@@ -208,9 +219,10 @@ class RunningRoot:
             with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
                 owner = user_namespaces.owning(mounts)
                 syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
-                syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy whose mounts the caller may clone
-                programs = clone_mount(self._programs)
-                namespaces.join(*_JOINED_FIRST)
+                if for_daemon:
+                    syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy whose mounts the caller may clone
+                    programs = clone_mount(self._programs)
+                    namespaces.join(*_JOINED_FIRST)
                 syscalls.setns(mounts, syscalls.CLONE_NEWNS)
                 if not is_same(os.fstat(owner), os.fstat(target.user_namespaces[-1])):
                     syscalls.setns(owner, syscalls.CLONE_NEWUSER)
@@ -249,42 +261,65 @@ class RunningRoot:
         make_all_private(root)
         return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
 
+    def undo(self, made: list[Made]) -> list[str]:
+        """Undo the changes in the container, in a process that enters it, and is left behind if it hangs.
+
+        Return the mount points that are left.
+        """
+        if not made:
+            return []
+        pid = syscalls.fork()
+        if pid == 0:
+            try:
+                rootfs, _caller, _programs = self._enter(for_daemon=False)
+                for change in reversed(made):
+                    try:
+                        _undo_change(rootfs, change)
+                    except OSError:
+                        pass  # it is gone, not empty, or a mount point
+            finally:
+                os._exit(0)
+        if disposable_process.reap(pid, _UNDO_TIMEOUT) is None:
+            os.kill(pid, signal.SIGKILL)
+        try:
+            return MountInfo(self._target.process.directory).of_hook(self._target.mounts.ids)
+        except OSError:
+            return []  # the container has ended
+
 
 class _OpenRunningRoot:
     """Implements OpenRoot: the calling processes are in the container."""
 
-    def __init__(self, rootfs: Rootfs, owner: Owner, programs: int, changes: Changes) -> None:
+    def __init__(self, rootfs: Rootfs, owner: Owner, programs: int) -> None:
         self.mount = RootMount(rootfs.descriptor)
         self.owner = owner
         self._rootfs = rootfs
         self._programs = programs
-        self._changes = changes
 
-    def enter(self) -> Rootfs:
-        self._rootfs.note = self._note
+    def enter(self, to_hook: Sender) -> Rootfs:
+        self._rootfs.note = lambda kind, path, detail: _report_change(to_hook, self._rootfs, kind, path, detail)
         return self._rootfs
 
     def open_programs(self) -> Callable[[int], None]:
         return lambda target: move_mount(self._programs, target)
 
-    def _note(self, kind: str, path: str, detail: str) -> None:
-        """Note a change in the container: mountinfo shows mounts. Raises HookError and UnlistedError."""
-        rootfs = self._rootfs
-        if kind == MOUNT:
-            if rootfs.has_layer:
-                return
-            try:
-                with closing(rootfs.open(path, os.O_PATH)) as mounted:
-                    detail = mount_id(mounted).decode()
-            except OSError as error:
-                raise HookError(
-                    IMAGE_UNFIT, f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
-                ) from None
-            before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
-            if detail.encode() in before:  # the path now leads elsewhere: not the hook's mount
-                raise HookError(IMAGE_UNFIT, f"{path} in the container was moved during setup")
+
+def _report_change(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
+    """Report a change in the container to the hook, which must undo it, unless only sessions see it."""
+    if kind == MOUNT:
+        if rootfs.has_layer:
             return
-        self._changes.note(kind, path, detail)
+        try:
+            with closing(rootfs.open(path, os.O_PATH)) as mounted:
+                detail = mount_id(mounted).decode()
+        except OSError as error:
+            raise HookError(
+                IMAGE_UNFIT, f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
+            ) from None
+        before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
+        if detail.encode() in before:  # the path now leads elsewhere: not the hook's mount
+            raise HookError(IMAGE_UNFIT, f"{path} in the container was moved during setup")
+    to_hook.send(Made(kind, path, detail))
 
 
 def _become_root(user: Identity) -> Identity:
@@ -304,3 +339,25 @@ def still_mounted(paths: list[str]) -> str:
     """Return a message for the user about mounts that `undo` has left."""
     shown = ", ".join(map(printable, paths))
     return f"could not unmount {shown} in the container: its contents, including keys, stay until the container ends"
+
+
+def _undo_change(rootfs: Rootfs, change: Made) -> None:
+    if change.kind == MOUNT:
+        with closing(rootfs.open(change.path, os.O_PATH)) as mounted:
+            if mount_id(mounted).decode() == change.detail:
+                unmount(mounted)
+        return
+    if change.kind == CONTENT:
+        with closing(rootfs.open(change.path, os.O_PATH)) as file:
+            mount, _colon, old = change.detail.partition(":")
+            if mount_id(file).decode() == mount and os.fstat(file).st_nlink == 0:
+                with ActingAs(rootfs.user):
+                    rewrite(file, fsencode(old))
+        return
+    parent_path, name = split(change.path)
+    with closing(rootfs.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            os.rmdir(name, dir_fd=parent)
+        elif stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            os.unlink(name, dir_fd=parent)

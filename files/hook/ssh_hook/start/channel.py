@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol of the three processes of a start: typed messages over pipes, each with one sender and receiver.
 
-    provisioner  ->  hook          KeysMissing?, Warned*, Provisioned; or Failed, or Unserved
+    provisioner  ->  hook          KeysMissing?, Warned*, Made*, Provisioned; or Failed, or Unserved
     daemon       ->  hook          Forked, Warned*; or Failed; then what Dropbear writes when it listens
     daemon       ->  provisioner   PortIsFree
     provisioner  ->  daemon        ProgramsMounted
@@ -12,8 +12,7 @@ The hook creates a Channel and forks. Each process then takes its end and closes
 gets EOF when the writer has exited. An end has a method for each message that its process sends or awaits. A method
 that must follow another message takes that message as an argument.
 
-The pipes are in packet mode (O_DIRECT in pipe(2)): each read returns one message. Format: its kind and its fields,
-separated by NUL, cut off after PIPE_BUF bytes.
+Format of a message: its size, four bytes, big-endian; then its kind and its fields, separated by NUL.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound="Message")
 
 _TIMEOUT = 30.0  # seconds; longer than the hook waits before it kills the other side
-_PIPE_BUF = 4096  # bytes of a packet
+_CHUNK = 1 << 16  # bytes
 UNLOGGED = b"!"  # Dropbear's, where it listens, but cannot log logins
 
 
@@ -88,6 +87,21 @@ class KeysMade(Message):
     """The user now has a key set."""
 
 
+class Made(Message):
+    """The provisioner has changed something in a container that may outlive the daemon.
+
+    Attributes:
+        kind: as in Rootfs.note.
+        path: in the container.
+        detail: the id of the mount as in mountinfo, or the old content.
+    """
+
+    def __init__(self, kind: str, path: str, detail: str) -> None:
+        self.kind = kind
+        self.path = path
+        self.detail = detail
+
+
 class Forked(Message):
     """The daemon's process exists.
 
@@ -127,7 +141,7 @@ class Keep(Message):
 _KINDS: dict[str, Callable[..., Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Warned, Failed, Unserved, KeysMissing, KeysMade),
+        *(Warned, Failed, Unserved, KeysMissing, KeysMade, Made),
         *(Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep),
     )
 }
@@ -135,11 +149,12 @@ _KINDS: dict[str, Callable[..., Message]] = {
 
 def encode(message: Message) -> bytes:
     """Return `message` as sent on a pipe."""
-    return b"\0".join(map(fsencode, [message.__class__.__name__, *message.fields()]))[:_PIPE_BUF]
+    data = b"\0".join(map(fsencode, [message.__class__.__name__, *message.fields()]))
+    return len(data).to_bytes(4, "big") + data
 
 
 def decode(data: bytes) -> Message:
-    """Return the message in `data`, the result of `encode`."""
+    """Return the message in `data`, the result of `encode` without the size."""
     kind, *fields = fsdecode(data).split("\0")
     return _KINDS[kind](*fields)
 
@@ -168,46 +183,80 @@ class Receiver:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._received = b""
 
     def receive(self, kind: type[M], seconds: float) -> M:
         """Return the next message, of type `kind`. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
-        if not syscalls.poll([self.descriptor], time.monotonic() + seconds):
-            raise NoAnswerError
-        return self.receive_by_read(kind)
+        deadline = time.monotonic() + seconds
+        while not self.has_message():
+            if not syscalls.poll([self.descriptor], deadline):
+                raise NoAnswerError
+            self.read()
+        return self._take(kind)
 
     def receive_by_read(self, kind: type[M]) -> M:
         """Return the next message like `receive`, without a timeout, and with no system call but read(2)."""
-        data = os.read(self.descriptor, _PIPE_BUF)
-        message = decode(data) if data else None
+        while not self.has_message():
+            self.read()
+        return self._take(kind)
+
+    def has_message(self) -> bool:
+        """Return whether a complete message is buffered."""
+        return len(self._received) >= 4 + int.from_bytes(self._received[:4], "big") > 4
+
+    def read(self) -> None:
+        """Wait for part of a message, and buffer it. Raises EndOfMessagesError."""
+        more = os.read(self.descriptor, _CHUNK)
+        if not more:
+            raise EndOfMessagesError
+        self._received += more
+
+    def _take(self, kind: type[M]) -> M:
+        end = 4 + int.from_bytes(self._received[:4], "big")
+        data, self._received = self._received[4:end], self._received[end:]
+        message = decode(data)
         if not isinstance(message, kind):
             raise EndOfMessagesError
         return message
 
 
 class HookEnd:
-    """The hook's end of the channel."""
+    """The hook's end of the channel. Attributes: made, the provisioner's changes so far."""
 
     def __init__(self, provisioner: Receiver, daemon: Receiver, ready: int, run: Sender, keep: Sender) -> None:
+        self.made: list[Made] = []
         self._receivers = (daemon, provisioner)
         self._ready = ready
         self._run = run
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message from provisioner or daemon.
+        """Return the next message from provisioner or daemon; a Made is collected, not returned.
 
         Raises NoAnswerError after `seconds`, EndOfMessagesError if one of them has exited.
         """
-        ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], time.monotonic() + seconds)
-        if not ready:
-            raise NoAnswerError
-        for receiver in self._receivers:
-            if receiver.descriptor in ready:
-                try:
-                    return receiver.receive_by_read(Message)
-                except EndOfMessagesError:
-                    continue  # the other may have sent the reason
-        raise EndOfMessagesError
+        deadline = time.monotonic() + seconds
+        while isinstance(message := self._receive(deadline), Made):
+            self.made.append(message)
+        return message
+
+    def _receive(self, deadline: float) -> Message:
+        while True:
+            for receiver in self._receivers:
+                if receiver.has_message():
+                    return receiver.receive(Message, 0)
+            ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], deadline)
+            if not ready:
+                raise NoAnswerError
+            has_ended = False
+            for receiver in self._receivers:
+                if receiver.descriptor in ready:
+                    try:
+                        receiver.read()
+                    except EndOfMessagesError:
+                        has_ended = True
+            if has_ended and not any(receiver.has_message() for receiver in self._receivers):
+                raise EndOfMessagesError
 
     def failure(self, seconds: float) -> tuple[str, str] | None:
         """Return kind and text of the first Failed from either, or None; wait `seconds` for each message."""
@@ -215,6 +264,8 @@ class HookEnd:
             try:
                 while True:
                     message = receiver.receive(Message, seconds)
+                    if isinstance(message, Made):
+                        self.made.append(message)
                     if isinstance(message, Failed):
                         return message.kind, message.text
             except (EndOfMessagesError, NoAnswerError):
@@ -317,13 +368,12 @@ class Channel:
     """All pipes of a start, created before the hook forks."""
 
     def __init__(self) -> None:
-        flags = os.O_DIRECT | os.O_CLOEXEC
-        self._provisioner_to_hook = os.pipe2(flags)
-        self._daemon_to_hook = os.pipe2(flags)
-        self._daemon_to_provisioner = os.pipe2(flags)
-        self._provisioner_to_daemon = os.pipe2(flags)
-        self._hook_to_daemon = os.pipe2(flags)
-        self._hook_to_provisioner = os.pipe2(flags)
+        self._provisioner_to_hook = os.pipe()
+        self._daemon_to_hook = os.pipe()
+        self._daemon_to_provisioner = os.pipe()
+        self._provisioner_to_daemon = os.pipe()
+        self._hook_to_daemon = os.pipe()
+        self._hook_to_provisioner = os.pipe()
         self._ready = os.pipe()
         self._hook_alive = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # never written: EOF when the hook exits
 

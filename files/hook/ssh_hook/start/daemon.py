@@ -58,7 +58,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     end.announce_port(os.getpid())
 
     plan.cgroups.enter()
-    entered = EnteredContainer(root)
+    entered = EnteredContainer(root, end.to_hook)
     namespaces.join(*plan.last_namespaces)  # after Forked, whose start time must be in the host's time namespace
     first = f"{init_pid},{_start_time(plan.init)}"
     ending.require(entered.rootfs)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..linux.root_mount import OuterMounts, RootMount
     from ..node.owner import Owner
     from ..oci.oci_config import Container
+    from .channel import Sender
     from .plan import OpenRoot
 
 _NULL = os.makedev(1, 3)
@@ -34,10 +35,10 @@ class EnteredContainer:
         null: a descriptor of the container's /dev/null.
     """
 
-    def __init__(self, root: OpenRoot) -> None:
+    def __init__(self, root: OpenRoot, to_hook: Sender) -> None:
         """Disable imports and join the namespaces. Raises HookError."""
         _disable_imports()
-        self.rootfs = root.enter()
+        self.rootfs = root.enter(to_hook)
         self.null = _open_null(self.rootfs)
 
 
@@ -91,7 +92,7 @@ class _OpenMountedRoot:
         self._namespaces = namespaces
         self._programs = programs
 
-    def enter(self) -> Rootfs:
+    def enter(self, _to_hook: Sender) -> Rootfs:
         self._namespaces.join("mnt", "user")
         if self._namespaces.has("user"):
             become(0, 0)

@@ -23,7 +23,6 @@ from ..node.owner import Owner
 from ..node.running import Rights
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container, read_config
-from ..stop.changes import make
 from .attach import Attach, EndedBySupervisor, RunningRoot
 from .daemon_handshake import Introduction
 from .description import describe, engine_of
@@ -100,9 +99,7 @@ def from_process(
         "process": str(init.pid),
         "job": job.name or monitor.job_by_variables({}),
     }
-    logins, ending = open_login_log(entry.name, settings.log_commands, fields), EndedBySupervisor(target, container)
-    changes = make(target, engine.host_uid, job.name != "")  # last: a failure after it would leave the file
-    root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path, changes)
+    root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path)
     plan = StartPlan(
         container=container,
         settings=settings,
@@ -120,12 +117,12 @@ def from_process(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
-        logins=logins,
+        logins=open_login_log(entry.name, settings.log_commands, fields),
         gate=gate.descriptor,
         registration=Introduction(daemon_entry),
-        ending=ending,
+        ending=EndedBySupervisor(target, container),
     )
-    return Attach(plan, changes, gate, target, running.warnings)
+    return Attach(plan, root, gate, target, running.warnings)
 
 
 class _Description:
@@ -213,8 +210,7 @@ class _Description:
         """Return what is known only from the engine's config.json. Raises HookError."""
         rights, pid = self._target.rights, self._init.pid
         found: dict[str, Any] = {}
-        mounts = os.fstat(self._target.mount_namespace)
-        bundle = find_bundle((mounts.st_dev, mounts.st_ino), runtime_directory)
+        bundle = find_bundle(self._target.namespace("mnt"), runtime_directory)
         if bundle is not None:
             try:
                 with closing(os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)) as directory:

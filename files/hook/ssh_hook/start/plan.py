@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..node.owner import Owner
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
-    from .channel import Forked
+    from .channel import Forked, Sender
     from .server import Server
 
     class Root(Protocol):
@@ -45,8 +45,11 @@ if TYPE_CHECKING:
         mount: RootMount
         owner: Owner
 
-        def enter(self) -> Rootfs:
-            """Enter its mount and user namespaces, with all capabilities over the latter. Raises HookError."""
+        def enter(self, to_hook: Sender) -> Rootfs:
+            """Enter the container's mount and user namespaces, with all capabilities over the latter. Raises HookError.
+
+            Changes that must be undone in a container that outlives the daemon are reported through `to_hook`.
+            """
 
         def open_programs(self) -> Callable[[int], None]:
             """Open the directory of Dropbear's programs, after `enter`; return what mounts it. Raises HookError."""

@@ -88,7 +88,7 @@ def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
     # Not in the hook, since a user can block the process that reads the files.
     credentials = _read_credentials(plan, root.owner, end)
     launch = _launch(plan.hosts)
-    entered = EnteredContainer(root)
+    entered = EnteredContainer(root, end.to_hook)
     plan.namespaces.close()
     mount_programs = root.open_programs()
     mount_context, in_user_namespace = plan.labels.mount_context, plan.in_user_namespace

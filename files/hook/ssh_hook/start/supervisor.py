@@ -49,7 +49,7 @@ from .provisioner import provision
 
 if TYPE_CHECKING:
     from ..linux.process import Process
-    from .channel import HookEnd
+    from .channel import HookEnd, Made
     from .plan import StartPlan
 
 _TIMEOUT = 10.0  # seconds for each wait
@@ -136,6 +136,15 @@ class Supervisor:
         name, place = self._plan.owner.name, self._plan.server.place
         log(INFO, f"the SSH daemon of {name} listens on {place} (pid {self._pid})")
         return True
+
+    def made(self) -> list[Made]:
+        """Return what the provisioner has made, so far as is known, in a container that outlives the daemon."""
+        return self._channel.made
+
+    def read_to_end(self) -> None:
+        """Learn from a provisioner that has ended what else it had made."""
+        while self._channel.failure(0) is not None:
+            pass  # it collects what was made
 
     def _await_setup(self) -> Provisioned:
         """Wait until the container is set up; record the daemon as soon as it is forked. Raises HookError."""

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ssh_hook.commands.attach.attach import differences
+from ssh_hook.commands.attach.attach import missed_scheduling
 from ssh_hook.confine.process_scheduling import ProcessScheduling
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.process import Process
@@ -110,5 +110,5 @@ def test_a_personality_that_only_another_user_may_read_stays(process: Process, m
 
 def test_a_difference_is_reported(process: Process) -> None:
     warning = "sessions have another scheduling policy, nice value or I/O priority than the process"
-    assert differences(process, process) == []
-    assert differences(process, Process(os.getpid())) == [f"{warning}: the kernel did not let you set them"]
+    assert missed_scheduling(process, process) == []
+    assert missed_scheduling(process, Process(os.getpid())) == [f"{warning}: the kernel did not let you set them"]

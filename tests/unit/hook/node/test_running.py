@@ -149,24 +149,10 @@ def test_read_only_file_system_on_a_writable_mount(directory: int, tmp_path: Pat
     assert MountInfo(directory).is_read_only
 
 
-def test_what_a_hook_has_mounted(directory: int, tmp_path: Path) -> None:
-    """Its file systems and their parts, and programs of the node's directory, but not another mount of that."""
-    ours = """49 40 0:49 / /opt/oci-hooks/ssh rw - tmpfs ocihooks-ssh rw
-50 40 0:50 / /opt/oci-hooks/ssh rw - tmpfs ocihooks-ssh rw
-51 50 0:21 /opt/d/bin /opt/oci-hooks/ssh/dropbear/bin ro - ext4 /dev/vda rw
-52 40 0:21 /opt/d/bin/ssh /usr/bin/ssh ro - ext4 /dev/vda rw
-53 40 0:50 /etc/passwd /etc/pass\\040wd rw - tmpfs ocihooks-ssh rw
-54 40 0:51 / /root/.ssh rw shared:1 - overlay ocihooks-ssh rw
-55 40 0:21 /opt/d/bin /mnt ro - ext4 /dev/vda rw
-56 40 0:22 /opt/d/bin/ssh /srv/ssh ro - ext4 ocihooks rw
-"""
-    (tmp_path / "mountinfo").write_text(MOUNTS + ours, encoding="utf-8")
-    assert MountInfo(directory).of_hook([b"49"]) == [
-        (b"50", "/opt/oci-hooks/ssh"),
-        (b"52", "/usr/bin/ssh"),
-        (b"53", "/etc/pass wd"),
-        (b"54", "/root/.ssh"),
-    ]
+def test_mounts_of_the_hook_that_are_left(directory: int, tmp_path: Path) -> None:
+    lines = "50 40 0:50 / /o\\040pt rw - tmpfs ocihooks-ssh rw\n51 40 0:51 / /ssh rw - overlay ocihooks-ssh rw\n"
+    (tmp_path / "mountinfo").write_text(MOUNTS + lines, encoding="utf-8")
+    assert MountInfo(directory).of_hook({b"51"}) == ["/o pt"]
 
 
 @pytest.fixture
@@ -283,9 +269,28 @@ def test_a_process_whose_rights_change(child: subprocess.Popen[bytes]) -> None:
 def test_a_program_that_is_none_of_the_container(child: subprocess.Popen[bytes]) -> None:
     found = read_of(child)
     found.name = "engine"
-    mounts: Any = SimpleNamespace(root=(b"0:0", b"/image"), ids={b"1"})
+    mounts: Any = SimpleNamespace(root=(b"0:0", b"/image"), ids={b"1"}, has_daemon=lambda: False)
     found.mounts = mounts
     with pytest.raises(HookError, match=r"its program \(engine\) belongs to the engine"):
         found._require_container()
     mounts.ids.add(found._identity[-1])
     found._require_container()
+
+
+def test_what_a_hook_has_mounted(directory: int, tmp_path: Path) -> None:
+    """Its file systems and their parts, and programs of the node's directory, but not another mount of that."""
+    ours = """50 40 0:50 / /opt/oci-hooks/ssh rw - tmpfs ocihooks-ssh rw
+51 50 0:21 /opt/d/bin /opt/oci-hooks/ssh/dropbear/bin ro - ext4 /dev/vda rw
+52 40 0:21 /opt/d/bin/ssh /usr/bin/ssh ro - ext4 /dev/vda rw
+53 40 0:50 /etc/passwd /etc/passwd rw - tmpfs ocihooks-ssh rw
+54 40 0:51 / /root/.ssh rw shared:1 - overlay ocihooks-ssh rw
+55 40 0:21 /opt/d/bin /mnt ro - ext4 /dev/vda rw
+56 40 0:22 /opt/d/bin/ssh /srv/ssh ro - ext4 ocihooks rw
+"""
+    (tmp_path / "mountinfo").write_text(MOUNTS + ours, encoding="utf-8")
+    assert MountInfo(directory).left_by_hook() == [
+        (b"50", "/opt/oci-hooks/ssh"),
+        (b"52", "/usr/bin/ssh"),
+        (b"53", "/etc/passwd"),
+        (b"54", "/root/.ssh"),
+    ]

@@ -1,4 +1,4 @@
-"""What attach notes of its changes: nothing that somebody moved under their paths meanwhile. When its gate opens."""
+"""What attach notes of its changes, and undoes: nothing that somebody moved under their paths meanwhile."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from typing import Any
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux.identity import Identity
+from ssh_hook.linux.mounts import mount_id
 from ssh_hook.linux.process import Process
-from ssh_hook.linux.rootfs import MOUNT, Rootfs
+from ssh_hook.linux.rootfs import CONTENT, MOUNT, Rootfs
+from ssh_hook.node.door import no_door
 from ssh_hook.node.running import Rights
 from ssh_hook.oci.json_reader import Node
 from ssh_hook.start import attach
+from ssh_hook.start.channel import Made
 from ssh_hook.start.gate import Gate, OpenGate
+
+
+class Hook:
+    """Whom the provisioner sends to."""
+
+    def __init__(self) -> None:
+        self.sent: list[Made] = []
+
+    def send(self, message: Made) -> None:
+        self.sent.append(message)
 
 
 @pytest.fixture
@@ -24,25 +37,32 @@ def rootfs(tmp_path: Path) -> Rootfs:
     return Rootfs(os.open(tmp_path, os.O_PATH | os.O_DIRECTORY), Identity(os.geteuid(), os.getegid()))
 
 
-def noted(rootfs: Rootfs) -> list[tuple[str, str, str]]:
-    """What is noted of a mount on /."""
-    found: list[tuple[str, str, str]] = []
-    changes: Any = SimpleNamespace(note=lambda *change: found.append(change))
-    owner: Any = None
-    attach._OpenRunningRoot(rootfs, owner, -1, changes).enter().note(MOUNT, "/", "")
-    return found
+def tell(rootfs: Rootfs) -> list[Made]:
+    hook: Any = Hook()
+    attach._report_change(hook, rootfs, MOUNT, "/", "")
+    sent: list[Made] = hook.sent
+    return sent
 
 
 def test_mount_that_was_there_before_is_not_noted(rootfs: Rootfs) -> None:
     rootfs.mountinfo = Path("/proc/self/mountinfo").read_bytes()
     with pytest.raises(HookError, match=r"^/ in the container was moved during setup$"):
-        noted(rootfs)
+        tell(rootfs)
 
 
-def test_mounts_need_no_note(rootfs: Rootfs) -> None:
-    """The container's mountinfo shows them."""
+def test_new_mount_is_noted_with_its_id(rootfs: Rootfs) -> None:
     rootfs.mountinfo = b""
-    assert noted(rootfs) == []
+    (noted,) = tell(rootfs)
+    assert (noted.kind, noted.path, noted.detail) == (MOUNT, "/", mount_id(rootfs.descriptor).decode())
+
+
+@pytest.mark.parametrize("mount", ["own", "0"])
+def test_content_does_not_go_into_a_file_with_a_name(rootfs: Rootfs, tmp_path: Path, mount: str) -> None:
+    file = tmp_path / "passwd"
+    file.write_text("the user's")
+    identity = mount_id(rootfs.descriptor).decode() if mount == "own" else mount
+    attach._undo_change(rootfs, Made(CONTENT, "/passwd", f"{identity}:the image's"))
+    assert file.read_text() == "the user's"
 
 
 @pytest.fixture
@@ -52,11 +72,14 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> attach.Attach:
     target: Any = SimpleNamespace(rights=Rights(process), process=process)
     container: Any = SimpleNamespace(seccomp=None)
     ending = attach.EndedBySupervisor(target, container)
-    supervisor = SimpleNamespace(daemon=process, supervise=lambda: ending.when_listening(process))
+    supervisor = SimpleNamespace(
+        daemon=process, supervise=lambda: ending.when_listening(process), made=list, read_to_end=lambda: None
+    )
     monkeypatch.setattr(attach, "fork", lambda plan: supervisor)
-    plan: Any = SimpleNamespace(container=container)
-    changes: Any = SimpleNamespace(undo=lambda _target: [])
-    return attach.Attach(plan, changes, Gate(), target, [])
+    registration = SimpleNamespace(remove=lambda: None)
+    plan: Any = SimpleNamespace(container=container, door=no_door("it has none"), registration=registration)
+    root: Any = SimpleNamespace(undo=lambda made: made)
+    return attach.Attach(plan, root, Gate(), target, [])
 
 
 def is_open(gate: Gate | OpenGate) -> bool:

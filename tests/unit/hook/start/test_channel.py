@@ -36,12 +36,12 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_message_arrives_as_it_was(message: Message) -> None:
-    arrived = decode(encode(message))
+    arrived = decode(encode(message)[4:])
     assert (type(arrived), vars(arrived)) == (type(message), vars(message))
 
 
 def test_text_with_a_nul_is_one_text() -> None:
-    arrived = decode(encode(Failed("port-taken", "a\0b")))
+    arrived = decode(encode(Failed("port-taken", "a\0b"))[4:])
     assert isinstance(arrived, Failed)
     assert arrived.text == "a\\0b"
 
@@ -52,33 +52,8 @@ def test_a_kind_that_is_none_arrives_as_internal() -> None:
     assert (arrived.kind, arrived.text) == (INTERNAL, "text")
 
 
-def packet_pipe() -> tuple[int, int]:
-    return os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
-
-
-def test_messages_arrive_one_by_one() -> None:
-    """Also one that is too long: its text is cut off."""
-    reader, writer = packet_pipe()
-    sender, receiver = Sender(writer), Receiver(reader)
-    try:
-        sender.send(Warned("no-shell", "first"))
-        sender.send(Failed("no-shell", "\u00e4" * 5000))
-        sender.send(KeysMade())
-        assert receiver.receive(Warned, 1).text == "first"
-        assert receiver.receive(Failed, 1).text.startswith("\u00e4" * 2000)
-        assert isinstance(receiver.receive_by_read(KeysMade), KeysMade)
-        sender.send(KeysMade())
-        with pytest.raises(EndOfMessagesError):
-            receiver.receive(Run, 1)
-        with pytest.raises(NoAnswerError):
-            receiver.receive(Message, 0)
-    finally:
-        os.close(reader)
-        os.close(writer)
-
-
 def test_what_one_said_is_received_before_the_end_of_the_other() -> None:
-    (provisioner, to_hook), (daemon, from_daemon), ready = packet_pipe(), packet_pipe(), os.pipe()
+    (provisioner, to_hook), (daemon, from_daemon), ready = os.pipe(), os.pipe(), os.pipe()
     end = HookEnd(Receiver(provisioner), Receiver(daemon), ready[0], Sender(ready[1]), Sender(ready[1]))
     try:
         Sender(from_daemon).send(Forked(4711, 99))

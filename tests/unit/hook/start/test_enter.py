@@ -39,9 +39,9 @@ def look(path, flags):
 try_import("before")
 root = enter._OpenMountedRoot(SimpleNamespace(descriptor=-1), None, None, SimpleNamespace(join=join), "")
 if sys.argv[3] == "attach":
-    root = attach._OpenRunningRoot(SimpleNamespace(open=look, descriptor=-1), None, -1, None)
+    root = attach._OpenRunningRoot(SimpleNamespace(open=look, descriptor=-1), None, -1)
 try:
-    enter.EnteredContainer(root)
+    enter.EnteredContainer(root, None)
 except InterruptedError:
     pass
 """

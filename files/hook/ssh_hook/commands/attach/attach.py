@@ -1,31 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ssh_hook attach``: start an SSH daemon in one of the caller's running containers.
 
-The command forks a supervisor, and exits when the daemon listens. The supervisor keeps running until the process or the
-daemon has ended, as by `detach`. It ends what is left, and undoes what was changed in the container.
+The command forks a supervisor, and exits when the daemon listens. The supervisor keeps running: attachments.py.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import signal
+import socket
 import time
 from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
 from ...confine.process_scheduling import ProcessScheduling
-from ...errors import (
-    ANNOTATION_WRONG,
-    ARGUMENTS_WRONG,
-    ATTACH_REFUSED,
-    HOME_HANGS,
-    NO_CONTAINER,
-    NO_MEMORY,
-    HookError,
-    describe_failure,
-    kind_of,
-)
+from ...errors import ANNOTATION_WRONG, ARGUMENTS_WRONG, HOME_HANGS, NO_CONTAINER, HookError, describe_failure, kind_of
 from ...keys.passwd import Entry
 from ...linux import syscalls
 from ...linux.process import Process
@@ -34,12 +22,11 @@ from ...node.caller import caller_entry
 from ...node.engine import runtime_directory
 from ...node.running import RunningProcess
 from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, REQUIRE_SHELL, WAIT
-from ...oci.container_paths import BASE
 from ...oci.requests import named_by_variables, requested
 from ...oci.settings import Settings, parse_port_choice
-from ...start.attach import Attach, attach, end
+from ...start.attach import Attach, attach
 from ...start.from_process import from_process
-from . import job_step, targets
+from . import attachments, job_step, leftovers, targets
 
 DESCRIPTION = """Start an SSH daemon in one of your running containers.
 Without an argument, use your only container on this node, or list them if there are several."""
@@ -85,20 +72,15 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     pid = _choose_target(arguments)
     if pid is None:
         return 1
-    target = RunningProcess(pid)
-    if _is_served(target):
-        raise HookError(
-            ATTACH_REFUSED,
-            f"cannot attach to process {pid}: its container already has an SSH daemon, or the remains of one ({BASE} "
-            f"is mounted there): 'ssh_hook detach {pid}' removes what attach created",
-        )
+    target = RunningProcess(pid, leftovers.are_of_killed_hook(RunningProcess(pid, may_be_served=True)))
+    listener = attachments.claim(target.process)
     wanted = _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
-    supervisor = _start_supervisor(wanted)
+    supervisor = _start_supervisor(wanted, listener)
     if supervisor is None:
         return 1
     place = wanted.plan.server.place
     print(f"attached to process {pid} ({target.name}): its SSH daemon listens on {place}", flush=True)
-    wanted.changes.close()  # the supervisor has a copy; when that is closed, the next attach can start
+    listener.close()  # the supervisor has a copy; when that is closed, the next attach can start
     wanted.plan.door.close()  # an open descriptor would accept connections after the daemon's exit
     step = job_step.foreign_step(target.process)
     return job_step.wait_for_supervisor(supervisor, step) if step else 0
@@ -124,7 +106,7 @@ def _choose_target(arguments: Namespace) -> int | None:
     if pid is not None:
         return pid
     containers = targets.find_containers()
-    found = [each for each in containers if not _is_served(each)]
+    found = [each for each in containers if not each.mounts.has_daemon() or leftovers.are_of_killed_hook(each)]
     if not found:
         raise HookError(
             NO_CONTAINER, "you have no container on this node that attach can serve: 'ssh_hook attach PID' shows why"
@@ -133,16 +115,6 @@ def _choose_target(arguments: Namespace) -> int | None:
         targets.print_choice("attach", {each.process.pid: each.name for each in found})
         return None
     return found[0].process.pid
-
-
-def _is_served(target: RunningProcess) -> bool:
-    """Return whether the container of `target` has an SSH daemon, or mounts that an attach has left.
-
-    Slurm kills a pyxis container's daemon with its job step, while tasks of other steps may still be in the container.
-    Its mounts stay: the container's ssh needs them, and those of attach cover them.
-    """
-    mounts = target.mounts
-    return mounts.has_daemon() and (mounts.has_home_overlay() or bool(targets.daemons_in(target)))
 
 
 def _plan(
@@ -163,7 +135,7 @@ def _plan(
         raise HookError(NO_CONTAINER, f"process {target.process.pid} has exited") from None
 
 
-def _start_supervisor(wanted: Attach) -> int | None:
+def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
     """Fork the supervisor; return its pid when the daemon listens, or None if the supervisor has logged an error.
 
     Raises HookError if it does not answer.
@@ -171,24 +143,21 @@ def _start_supervisor(wanted: Attach) -> int | None:
     reader, writer = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:
-        _run_supervisor(wanted, reader, writer)
+        _run_supervisor(wanted, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
         raise HookError(
             HOME_HANGS, f"attach did not finish within {_TIMEOUT:.0f} s: its background process was stopped"
         )
-    answer = os.read(reader, 1)
-    if not answer:
-        raise HookError(NO_MEMORY, "attach was killed: its background process ended without an answer")
-    return supervisor if answer == _DONE else None
+    return supervisor if os.read(reader, 1) == _DONE else None
 
 
-def _run_supervisor(wanted: Attach, reader: int, writer: int) -> NoReturn:
+def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer: int) -> NoReturn:
     """Run the supervisor; exit with 0, or 1 after logging an error. `reader` is the command's end of the pipe."""
     status = 1
     try:
         os.close(reader)
-        _supervise(wanted, writer)
+        _supervise(wanted, listener, writer)
         status = 0
     except Exception as error:
         log(ERROR, named_by_variables(describe_failure(error)), kind_of(error))
@@ -197,46 +166,27 @@ def _run_supervisor(wanted: Attach, reader: int, writer: int) -> NoReturn:
         os._exit(status)
 
 
-def _supervise(wanted: Attach, writer: int) -> None:
-    """Attach, report to the command, and wait until the process exits. Then end what is left. Raises HookError."""
+def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
+    """Attach, report to the command, and wait until the process exits. Raises HookError."""
     os.setsid()
     os.chdir("/")
     _raise_oom_score(wanted.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    process, daemon = wanted.target.process, attach(wanted)
-    for warning in wanted.warnings + differences(process, daemon):
+    attachment = attach(wanted)
+    process, daemon = wanted.target.process, attachment.daemon
+    for warning in wanted.warnings + missed_cgroups(process, daemon) + missed_scheduling(process, daemon):
         log(WARNING, warning)
-    signals = _redirect_signals()  # before anyone can signal the supervisor
+    signals = attachments.redirect_signals()  # before anyone can signal the supervisor
     try:
         os.write(writer, _DONE)
         os.close(writer)
     except BrokenPipeError:
-        end(wanted, daemon)  # the command has exited
+        attachments.finish(attachment)  # the command has exited
         return
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    _await_end(daemon, wanted.target.pidfd, signals)
-    end(wanted, daemon)
-
-
-def _redirect_signals() -> int:
-    """Redirect signals that would end the supervisor into a pipe; return its read end."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    return reader
-
-
-def _await_end(daemon: Process, pidfd: int, signals: int) -> None:
-    """Wait until the daemon or the process (`pidfd`) has ended, or a signal has come (`signals`)."""
-    poll = select.poll()
-    for descriptor in (os.pidfd_open(daemon.pid), pidfd, signals):
-        poll.register(descriptor, select.POLLIN)
-    if daemon.is_alive():  # and so the pidfd is not that of another process
-        poll.poll()
+    attachments.supervise(attachment, wanted.target.pidfd, listener, signals)
 
 
 def _raise_oom_score(score: str) -> None:
@@ -253,15 +203,20 @@ def _raise_oom_score(score: str) -> None:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def differences(process: Process, daemon: Process) -> list[str]:
-    """Return warnings if the daemon is not in the cgroups of the process, or not scheduled as that is."""
-    found = []
+def missed_cgroups(process: Process, daemon: Process) -> list[str]:
+    """Return a warning if the daemon is not in the cgroups of the process."""
     try:
-        if daemon.read("cgroup") != process.read("cgroup"):
-            found.append("sessions run in your own cgroup, since you may not move processes into the container's")
-        if ProcessScheduling(daemon).values != ProcessScheduling(process).values:
-            different = "sessions have another scheduling policy, nice value or I/O priority than the process"
-            found.append(f"{different}: the kernel did not let you set them")
+        is_same = daemon.read("cgroup") == process.read("cgroup")
     except OSError:
-        pass  # one of them has exited
-    return found
+        return []  # one of them has exited
+    return [] if is_same else ["sessions run in your own cgroup, since you may not move processes into the container's"]
+
+
+def missed_scheduling(process: Process, daemon: Process) -> list[str]:
+    """Return a warning if the daemon is not scheduled as the process is."""
+    try:
+        is_same = ProcessScheduling(daemon).values == ProcessScheduling(process).values
+    except OSError:
+        return []  # one of them has exited
+    different = "sessions have another scheduling policy, nice value or I/O priority than the process"
+    return [] if is_same else [f"{different}: the kernel did not let you set them"]

@@ -11,7 +11,6 @@ from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, Hoo
 from ...linux.fast_stdlib import os
 from ...linux.process import MAX_PID, is_decimal
 from ...linux.process_search import own_processes, require_time
-from ...node.inventory import Daemon, find_daemons
 from ...node.running import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
@@ -111,17 +110,11 @@ def find_containers() -> list[RunningProcess]:
         for _start_time, pid in sorted(processes):
             require_time(deadline)
             try:
-                found.append(RunningProcess(pid))
+                found.append(RunningProcess(pid, may_be_served=True))
                 break
             except HookError:
                 continue
     return found
-
-
-def daemons_in(target: RunningProcess) -> list[Daemon]:
-    """Return the daemons that serve the container of `target`, even from a mount namespace of their own."""
-    mounts = str(os.fstat(target.mount_namespace).st_ino)
-    return [daemon for daemon in find_daemons() if daemon.mounts == mounts]
 
 
 def name_of(pid: int) -> str:

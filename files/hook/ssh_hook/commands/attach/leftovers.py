@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is left in a container whose supervisor was killed, for example with the job step in which attach ran.
+
+The kernel kills the daemon with its supervisor, unless the container has its own pid namespace. The mounts stay.
+"""
+
+from __future__ import annotations
+
+from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
+from ...linux.process import Process
+from ...node.engine import Engine
+from ...node.entry_reader import collect_own
+from ...node.inventory import Daemon, find_daemons
+from ...node.running import RunningProcess
+from ...stop.leftovers import unmount_left
+from ...stop.rules import require_end
+from . import targets
+
+
+def find() -> list[int]:
+    """Return one process of each of the caller's containers that has the hook's mounts but no daemon."""
+    daemons = find_daemons()
+    return [
+        target.process.pid
+        for target in targets.find_containers()
+        if target.mounts.left_by_hook() and not any(_is_in(daemon, target) for daemon in daemons)
+    ]
+
+
+def are_of_killed_hook(target: RunningProcess) -> bool:
+    """Return whether enroot's hook started the daemon of the container of `target`, and it was killed.
+
+    Slurm kills a pyxis container's daemon with its job step, while tasks of other steps may still be in the container.
+    Its mounts stay: the container's ssh needs them, and those of attach cover them. Raises HookError.
+    """
+    if not target.mounts.has_daemon() or target.mounts.has_home_overlay():
+        return False
+    return not any(_is_in(daemon, target) for daemon in find_daemons())
+
+
+def end(pid: int) -> list[str]:
+    """End what is left in the container of the process `pid`; return the mount points of mounts that stay.
+
+    Raises HookError, also if nothing is left, or the daemon was not started by attach.
+    """
+    target = RunningProcess(pid, may_be_served=True)
+    daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
+    if any(daemon.attached is None for daemon in daemons):
+        raise HookError(
+            ATTACH_REFUSED, f"the SSH daemon of process {pid} was not started by attach: it stops with its container"
+        )
+    if not daemons and not target.mounts.left_by_hook():
+        raise HookError(ATTACH_REFUSED, f"you have attached no SSH daemon to process {pid}")
+    for daemon in daemons:
+        _kill(daemon)
+    collect_own(Engine().host_uid)  # normally the supervisor removes them
+    return unmount_left(target)
+
+
+def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
+    """Return whether `daemon` serves `target`'s container, even from a mount namespace of its own."""
+    _device, inode = target.namespace("mnt")
+    return daemon.mounts == str(inode)
+
+
+def _kill(daemon: Daemon) -> None:
+    try:
+        process = Process(daemon.pid)
+        try:
+            require_end(process)
+        finally:
+            process.close()
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has exited
+    except OSError as error:
+        raise HookError(DAEMON_FAILED, f"cannot stop the SSH daemon with pid {daemon.pid}: {error.strerror}") from None
