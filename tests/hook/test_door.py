@@ -442,7 +442,8 @@ def test_another_user_can_cover_no_name_of_root(start: Start) -> None:
     start("crun")
     (door,) = roots_doors()
     mounting = (
-        "import ctypes, sys; sys.exit(ctypes.CDLL(None).mount(b'x', sys.argv[1].encode(), b'tmpfs', 0, None) != 0)"
+        "import ctypes, sys; path = sys.argv[1].encode(); bind = 4096; "
+        "sys.exit(ctypes.CDLL(None).mount(path, path, None, bind, None) != 0)"
     )
     for path, may in ((door, False), (DOORS / "0", False), (DOORS / "error", False), (DOORS, True)):
         command = as_user(BOB, "unshare", "-Urm", "python3", "-I", "-c", mounting, str(path), name="bob")

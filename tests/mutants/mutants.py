@@ -432,6 +432,15 @@ PROMISES = (
     Fault(
         "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
+        "open_directory",
+        "return directory",
+        "os.chmod(directory, 0o711)\n    return directory",
+        "hook/test_door.py::test_another_user_can_cover_no_name",
+        "may is False",
+    ),
+    Fault(
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
+        "below `/run/ocihooks-ssh`",
         "read",
         "    while data != before:",
         "    while False:",
