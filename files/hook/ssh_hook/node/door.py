@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Doors: Unix sockets of the node's file system, at which a daemon lets its user in without a key.
 
-Whoever is the user on the node may enter the user's container: ``podman exec`` does no less. So the kernel's word is
-the login. Directory and mode of a door's name let nobody else connect, and Dropbear asks the kernel who did
-(SO_PEERCRED).
+A process that runs as the user on the node may enter the user's containers anyway, for example by ``podman exec``. So
+no key is needed. The permissions of the socket and its directory let only the user connect, and Dropbear also asks the
+kernel for the client's uid (SO_PEERCRED).
 
 The hook makes the socket before it forks, and the name when it knows the daemon's process, which has yet to be
 released. Nothing in the container leads to the name: Dropbear gets the open descriptor. The name is the daemon's pid
-and start time, and the inode of the pid namespace that shows it with this pid. So whoever finds a daemon in /proc knows
-its door, and a name without such a process is nobody's.
+and start time, and the inode of the pid namespace that shows it with this pid. So the name can be computed from /proc,
+and a name to which no process belongs is left over.
 
-A rootful engine's doors are root's, in a directory of root's in which only their user can look up names (places.py). A
-rootless engine's are in a directory of its user's: one that root has made for a batch job, or in /run/user/UID, which a
-user without a login session lacks. In root's, only a sweep removes names (door_collection.py).
+Doors of a rootful engine belong to root. They are in a directory for each user, in which only root and this user can
+open names (places.py). There, root's sweep removes names, or a start that finds too many (door_collection.py). Doors of
+a rootless engine are in a directory of the user: one that root has made for a batch job, or /run/user/UID, which a user
+without a login session lacks.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def name_of(pid: int, start_time: int, namespace: int) -> str:
 def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int | None:
     """Return the uid that the kernel shows for `uid` in the container; None where it could be anybody's.
 
-    `uid` is of the hook's user namespace. `container_map` is the uid_map of the container's, None where that is the
-    same. Whoever is not mapped there is shown as the kernel's overflow uid, which says nothing.
+    `uid` is of the hook's user namespace. `container_map` is the uid_map of the container's user namespace; None if
+    that is the hook's own. All users whom it does not map appear as the kernel's overflow uid, so this uid identifies
+    nobody.
     """
     inside = uid if container_map is None else container_map.inside(uid)
     if in_user_namespace and inside == int(read_file("/proc/sys/kernel/overflowuid")):
@@ -63,14 +65,15 @@ def make_door(
     """Make the door of a daemon whose user is `user`, a uid of the hook's user namespace. Raises OSError and HookError.
 
     `engine_uid` is that of the engine in the initial user namespace. `process` is the open directory in /proc of a
-    process in the container's user namespace, if that is not the hook's. `in_user_namespace` tells whether it is not
-    the initial one. There is no door where that does not map the user. `in_job` tells whether the container ends with a
-    job of the user's, as the directory for her jobs' doors does. `label` is the SELinux label of the socket: with the
-    hook's own one SELinux would take it from a daemon that has another.
+    process in the container's user namespace, if that is not the hook's. `in_user_namespace`: whether the container's
+    user namespace is not the initial one; if it does not map the user, there is no door. `in_job`: whether the
+    container belongs to a job; then the directory for the doors of the user's jobs is tried first, since both last
+    until the job ends. `label` is the SELinux label of the socket: if the daemon has another label, SELinux takes a
+    socket with the hook's label away from it when it executes Dropbear.
     """
     inside = peer(user, None if process is None else read_map("uid_map", process), in_user_namespace)
     if inside is None:
-        return no_door("its user namespace maps no uid to its user only")
+        return no_door("its user namespace does not map this user, so others could look the same to the kernel")
     try:
         _label_sockets(label)
     except OSError as error:
@@ -194,9 +197,9 @@ def _require_room(uid: int) -> None:
 
 
 def _make_usable(directory: str, number: int | None) -> bool:
-    """Make what a directory of doors lacks: itself, or room; return whether it has it now. Raises OSError.
+    """Make a directory of doors if it is missing, or free room in it if it is full. Raises OSError.
 
-    `number` is the errno with which no name could be made in it.
+    Return whether another attempt makes sense. `number` is the errno with which no name could be made in it.
     """
     is_of_jobs = dirname(directory) == JOBS_PLACE
     if number == errno.ENOENT and not is_of_jobs:

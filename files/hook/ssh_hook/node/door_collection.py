@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How the names of doors are removed.
 
-A user removes doors of daemons that have ended if nobody else did: whoever ends a daemon under enroot has nothing of
-the node's, and the supervisor of an attach may be killed. Root leaves them to its sweep (stop/janitor.py), or to a
-start that finds too many names.
+A user's own commands remove doors that are left over. Under enroot, the process that ends the daemon cannot reach the
+node's files, and the supervisor of an attach may be killed before it removes its door. Root's doors are removed by its
+sweep (stop/janitor.py), or by a start that finds too many names.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ _GRACE_PERIOD = 60  # seconds; a start makes the door before the entry
 
 def collect(directory: str) -> int:
     """Remove names in a directory of doors whose daemons have ended; return how many. Raises OSError."""
-    # A daemon lived before its name was made. Directories have no such name.
+    # A daemon is older than its door's name: without such a process it has ended. Subdirectories have no '-'.
     return sum(unlink(f"{directory}/{name}") for name in names(directory) if "-" in name and not has_daemon(name))
 
 
 def left_by_root(uid: int) -> list[str]:
     """Return the paths of root's doors for the user `uid` that no entry names. Raises OSError.
 
-    A start that could write no entry has a door, too: as long as its daemon lives, if that can be seen.
+    A start may have made a door, and failed to write an entry. Such a door is kept while its daemon is alive, if the
+    caller's pid namespace can show that.
     """
     directory = f"{places.ENTRIES}/{uid}"
     known = (record.parse(text) for _path, text in places.entries(uid, False))
@@ -61,9 +62,10 @@ def make_room(uid: int) -> None:
 
 
 def has_daemon(name: str) -> bool:
-    """Tell whether the process lives that a door is named after, or one of its pid that the caller may not see.
+    """Return whether the daemon that a door is named after is alive.
 
-    One of another pid namespace, as of a job that has its own, is taken to live.
+    If /proc hides that process, any process with its pid counts. A daemon of another pid namespace, which a job may
+    have, counts as alive.
     """
     pid, start_time, namespace = [*name.split("-"), "", ""][:3]
     if not (all(is_decimal(part, _MAX_DIGITS) for part in (pid, start_time, namespace)) and 0 < int(pid) <= MAX_PID):

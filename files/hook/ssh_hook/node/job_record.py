@@ -2,7 +2,7 @@
 """The scheduler's data on a job: an entry that root keeps for the job's user (places.py).
 
 ``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` frees it. The hook of a rootless
-engine reads its user's. Others cannot, since a site may hide where jobs run.
+engine can read the records of its own user only, since a site may hide where other users' jobs run.
 
 Format: a line "ssh_hook job 1", then "name=value" lines: job, its name (job_names.py); uid, of the job's user; cluster,
 its name, which may be empty; hosts, in the format of host_list.py, each with its number of processes; start, in seconds
@@ -49,7 +49,8 @@ class JobRecord:
         """Return the entry of the job `name`. Raises HookError if there are too many hosts."""
         if len(self.hosts) > MAX_HOSTS:
             raise HookError(
-                ARGUMENTS_WRONG, f"the job has {len(self.hosts)} hosts, and containers can be told {MAX_HOSTS} at most"
+                ARGUMENTS_WRONG,
+                f"the job has {len(self.hosts)} hosts, but the list for containers has at most {MAX_HOSTS}",
             )
         hosts = compress(self.hosts.items())
         parse(hosts, "the job's list of hosts", ARGUMENTS_WRONG)  # enforces further limits
@@ -72,9 +73,9 @@ def write(name: str, record: JobRecord) -> None:
 
 
 def remove(name: str, uid: int) -> None:
-    """Free the record of job `name` of the user `uid`, if there is one. It waits for no lock: only the job's end frees
-    it, but for one of a job that began 30 days ago.
+    """Free the record of job `name` of the user `uid`, if there is one.
 
+    No lock is needed: nobody else frees it, except that a sweep frees records of jobs that began more than 30 days ago.
     Must be called by root. Raises HookError and OSError.
     """
     for path, text in _records(uid):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Root's directory for each user, /run/ocihooks-ssh/entries/UID: entries of daemons and jobs, doors, kept messages.
 
-Only root lists it or writes there. Its user, and nobody else, looks up names, and could hold up whoever removes,
-replaces or truncates a file (docs/why.md). So root overwrites its files in place, and a process that may be left behind
-removes doors (stop/janitor.py). A file is valid if its first byte, which is written last, is not NUL. Its text ends at
-the next NUL. An entry gets the lowest name that is free: 0, 1, ... for daemons, j0, j1, ... for jobs. The user, who
-cannot list them, tries all. The directory stays until the node boots.
+Only root lists it or writes there. Its user can open files in it by name; nobody else can. But this user can block any
+process that removes, replaces or truncates such a file (docs/why.md). So root overwrites its files in place, and a
+process that may be left behind removes doors (stop/janitor.py). A file is valid if its first byte, which is written
+last, is not NUL. Its text ends at the next NUL. An entry gets the lowest name that is free: 0, 1, ... for daemons, j0,
+j1, ... for jobs. The user, who cannot list them, tries all. The directory stays until the node boots.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _make(path: str) -> None:
 
 
 def remove_door(path: str) -> None:
-    """Remove the name of a door, if it is there and the user's own. Root's is left to a sweep (door_collection.py)."""
+    """Remove the name of a door, if it is there and the user's own. Root's are left (door_collection.py)."""
     if not path.startswith((f"{ENTRIES}/", _EARLIER_DOORS)):
         unlink(path)
 
@@ -91,9 +91,9 @@ def add(uid: int, data: bytes, names: tuple[str, int] = DAEMONS) -> str:
 
 def write(uid: int, name: str, data: bytes) -> None:
     """Write the file `name` for the user `uid`. Must be called by root. Raises OSError."""
-    # A container whose start failed may have any uid: if there are many directories, no other is made for this.
+    # The uid may be any number in the config.json of a failed start. So messages make no directory beyond a limit.
     if not exists(f"{ENTRIES}/{uid}") and len(users()) >= _MAX_STRANGERS:
-        raise OSError(errno.EDQUOT, f"root keeps something for {_MAX_STRANGERS} users")
+        raise OSError(errno.EDQUOT, f"there are already directories for {_MAX_STRANGERS} users")
     with closing(locks.lock(uid)), closing(open_directory(uid)) as directory:
         _overwrite(directory, name, data)
 
@@ -181,7 +181,7 @@ def entries(uid: int, is_rootless: bool, names: tuple[str, int] = DAEMONS) -> It
 
 
 def _names(path: str, beginning: str, number: int) -> Iterable[str]:
-    """Return the names of a user's entries which there may be. Only root can list them. Raises OSError."""
+    """Return the names of a user's entries; if the caller cannot list them, all possible names. Raises OSError."""
     try:
         found = os.listdir(path)
     except PermissionError:

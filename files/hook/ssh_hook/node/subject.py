@@ -31,7 +31,7 @@ def fields() -> dict[str, str]:
 
 
 def job(variables: dict[str, str]) -> str:
-    """Return the scheduler's job from the hook's cgroup, or else from its variables or `variables`, the monitor's."""
+    """Return the scheduler's job: from the hook's cgroup, its environment, or else the monitor's `variables`."""
     return _job_of_cgroup() or monitor.job_by_variables(variables)
 
 

@@ -60,7 +60,7 @@ _UNLOGGED = (
     "logins to the container are not recorded in the node's system log: its limits on processes, files or descriptors, "
     "or its seccomp, AppArmor or SELinux profile, do not let Dropbear send the lines"
 )
-_LEFT_ALONE = 1 << 8  # wait status of a daemon's process that exits because another one has exited
+_EXIT_1 = 1 << 8  # wait status of a daemon's process after the hook or the provisioner has exited
 
 
 def start(plan: StartPlan) -> None:
@@ -87,8 +87,9 @@ def fork(plan: StartPlan) -> Supervisor:
     """Fork the provisioner; return its supervisor. The caller becomes undumpable and a subreaper. Raises OSError."""
     # Processes of the container must not trace the hook's processes that join it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    # If the provisioner is killed, the intermediate process that forks the daemon must not become the runtime's child:
-    # the runtime waits for the container's first process, which cannot exit before somebody reaps that child.
+    # If the provisioner is killed, the intermediate process that forks the daemon must become the hook's child, not the
+    # runtime's. It is in the container's pid namespace, and the first process there cannot exit before it is reaped.
+    # The runtime would wait for the first process, and not reap it.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     channel = Channel()
     provisioner = syscalls.fork()
@@ -138,11 +139,11 @@ class Supervisor:
         return True
 
     def made(self) -> list[Made]:
-        """Return what the provisioner has made, so far as is known, in a container that outlives the daemon."""
+        """Return the changes that the provisioner has reported so far, for a container that outlives the daemon."""
         return self._channel.made
 
     def read_to_end(self) -> None:
-        """Learn from a provisioner that has ended what else it had made."""
+        """Read the remaining reports of a provisioner that has ended, so that `made` is complete."""
         while self._channel.failure(0) is not None:
             pass  # it collects what was made
 
@@ -195,7 +196,7 @@ class Supervisor:
             return ContainerEndedError()
         if self.daemon is not None and _ends(self.daemon):
             status = self.daemon.exit_status()
-            if status != _LEFT_ALONE:
+            if status != _EXIT_1:
                 return self._end_error("cannot start the SSH daemon", status)
         return HookError(
             NO_MEMORY,
@@ -206,9 +207,9 @@ class Supervisor:
     def _timeout_error(self) -> HookError:
         return LateError(
             HOME_HANGS,
-            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of "
-            "its root directory, its home or another volume hangs, a process holds a directory there, or a process of "
-            "the hook was stopped",
+            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: a file system hangs (of the user's keys, "
+            "the container's root directory, its home or another volume), a process blocks a directory there, or a "
+            "process of the hook was stopped",
         )
 
     def _register(self, daemon: Forked) -> None:
@@ -261,7 +262,7 @@ class Supervisor:
             raise HookError(*failure)
         if not self._plan.init.is_alive():
             raise ContainerEndedError()
-        # The pipe belongs to the serving child. If that exits, so does the daemon.
+        # Dropbear may serve in a child, which has the pipe `ready`. When that exits, so does the daemon, its parent.
         status = self.daemon.exit_status() if self.daemon is not None and _ends(self.daemon) else None
         raise self._end_error(problem, status)
 

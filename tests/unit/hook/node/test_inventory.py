@@ -148,7 +148,7 @@ def test_a_node_has_a_bounded_number_of_users_who_are_none(init: Process, monkey
     monkeypatch.setattr(places, "_MAX_STRANGERS", 2)
     for uid in (1, 2, 1):
         places.write(uid, "error", b"x\n")
-    with pytest.raises(OSError, match="root keeps something for 2 users"):
+    with pytest.raises(OSError, match="there are already directories for 2 users"):
         places.write(3, "error", b"x\n")
     assert kept(entry(init, owner="3")).texts["entry"].endswith("/3/0")
     places.write(3, "error", b"x\n")

@@ -228,6 +228,6 @@ def test_a_later_version_may_add_lines(entries: Path) -> None:
 
 def test_a_list_that_no_start_would_take_is_not_written(entries: Path) -> None:
     many = JobRecord(1, "", {f"n{number}": 1 for number in range(20_000)}, 1, 1)
-    with pytest.raises(HookError, match="the job has 20000 hosts, and containers can be told 16384 at most"):
+    with pytest.raises(HookError, match="the job has 20000 hosts, but the list for containers has at most 16384"):
         job_record.write("7", many)
     assert not entries.exists()
