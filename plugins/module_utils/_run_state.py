@@ -9,7 +9,9 @@ A user can hold up whoever removes a name there or unmounts a tmpfs, without end
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import re
 import shutil
 import signal
 import time
@@ -60,15 +62,19 @@ def _start_removal() -> int:
 
 
 def _unmount() -> None:
-    """Unmount what is mounted in it. Raises OSError."""
+    """Unmount all that is mounted below it. Raises OSError."""
     with open(_MOUNTS, "rb") as file:
-        points = [line.split(b" ", 5)[4] for line in file]
+        points = [_unescape(line.split(b" ", 5)[4]) for line in file]
     umount = ctypes.CDLL(None, use_errno=True).umount2
-    for point in reversed(points):
-        # What is mounted below a user's tmpfs goes with that.
-        if os.path.dirname(os.path.dirname(point)) == os.fsencode(PLACE):
-            if umount(point, _MNT_DETACH | _UMOUNT_NOFOLLOW):
+    for point in sorted((point for point in points if point.startswith(os.fsencode(PLACE) + b"/")), key=len):
+        # What is mounted below another mount goes with that: no path leads through a user's file system.
+        if umount(point, _MNT_DETACH | _UMOUNT_NOFOLLOW):
+            if ctypes.get_errno() not in (errno.EINVAL, errno.ENOENT):
                 raise OSError(ctypes.get_errno(), "cannot unmount")
+
+
+def _unescape(point: bytes) -> bytes:
+    return re.sub(rb"\\(\d{3})", lambda found: bytes([int(found.group(1), 8)]), point)
 
 
 def _wait_for(child: int) -> None:

@@ -530,7 +530,7 @@ PROMISES = (
     Fault(
         "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "run",
-        "if not locks.wait(_LAST, os.F_TLOCK, _PATIENCE):",
+        "if not locks.wait(last, os.F_TLOCK, _PATIENCE):",
         "if False:",
         "unit/hook/node/test_places.py::test_it_has_the_lock_until_it_ends",
         "b'0' == b'256'",
@@ -542,6 +542,22 @@ PROMISES = (
         "4",
         "unit/hook/node/test_places.py::test_the_descriptor_of_its_lock",
         "No such file|pipe:",
+    ),
+    Fault(
+        "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
+        "run",
+        "min(_LAST, syscalls.getrlimit(_NOFILE)[0] - 1)",
+        "_LAST",
+        "unit/hook/node/test_places.py::test_a_low_limit_on_descriptors",
+        "Bad file descriptor",
+    ),
+    Fault(
+        "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
+        "run",
+        "if error.errno in (errno.EACCES, errno.EROFS):",
+        "if True:",
+        "unit/hook/node/test_places.py::test_root_does_nothing_without",
+        "DID NOT RAISE",
     ),
     Fault(
         "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
@@ -1307,6 +1323,14 @@ PROMISES = (
         "",
         "unit/hook/node/test_inventory.py::test_an_entry_of_a_user_for_a_process",
         r"node\.inventory\.Daemon object at",
+    ),
+    Fault(
+        "A sweep removes the door of no container that runs",
+        "_is_stale",
+        "known.has_pids_of(pid_namespace()) and known",
+        "known",
+        "unit/hook/stop/test_janitor.py::test_entries_that_nobody_needs",
+        "At index|Differing items",
     ),
     Fault(
         "A sweep removes the door of no container that runs",

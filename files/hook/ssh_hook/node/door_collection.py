@@ -40,7 +40,14 @@ def left_by_root(uid: int) -> list[str]:
     unused = (name for name in names(directory) if "-" in name and name not in used)
     ours = f"-{pid_namespace()}"
     paths = (f"{directory}/{name}" for name in unused if not (name.endswith(ours) and has_daemon(name)))
-    return [path for path in paths if time.time() - os.stat(path, follow_symlinks=False).st_mtime > _GRACE_PERIOD]
+    return [path for path in paths if _is_old(path)]
+
+
+def _is_old(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path, follow_symlinks=False).st_mtime > _GRACE_PERIOD
+    except FileNotFoundError:
+        return False  # another process has removed it
 
 
 def make_room(uid: int) -> None:

@@ -9,8 +9,10 @@ does without a lock. It is known by name, state and uid instead.
 
 from __future__ import annotations
 
-from ..errors import HOME_HANGS, HookError, LateError
-from ..linux import disposable_process
+import errno
+
+from ..errors import HOME_HANGS, SYSTEM, HookError, LateError
+from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.process import all_processes
 from . import locks
@@ -19,7 +21,8 @@ from .engine import NOBODY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LAST = 255  # a descriptor above all others
+_LAST = 255  # a descriptor above all others, if the limit on descriptors allows it
+_NOFILE = 7  # RLIMIT_NOFILE: a container's limits may be the hook's
 _PATIENCE = 0.3  # seconds: another sweep may have the lock for a moment
 NAME = b"ssh_hook user"  # of processes that have become the user
 METRICS, EARLIER = NOBODY + 1, NOBODY + 2  # in place of a uid: for the metrics, and what earlier versions have left
@@ -42,10 +45,13 @@ def run(
     def work_alone() -> bytes:
         try:
             with closing(locks.open_at(uid, locks.CHILD)) as file:
-                os.dup2(file, _LAST)
-        except OSError:
-            return work()
-        if not locks.wait(_LAST, os.F_TLOCK, _PATIENCE):
+                last = min(_LAST, syscalls.getrlimit(_NOFILE)[0] - 1)
+                os.dup2(file, last)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS):
+                return work()  # a user
+            raise HookError(SYSTEM, f"{what}: {error.strerror}") from None
+        if not locks.wait(last, os.F_TLOCK, _PATIENCE):
             raise HookError(HOME_HANGS, late)
         return work()
 

@@ -16,7 +16,7 @@ from ..errors import SYSTEM, HookError, describe_failure, kind_of
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing, fsdecode, os, signal
-from ..linux.process import all_processes
+from ..linux.process import all_processes, pid_namespace
 from ..log import ERROR, INFO, log
 from ..node import door_collection, earlier, job_place, job_record, locks, places, record, user_child
 from .sweep import is_young
@@ -92,7 +92,10 @@ def _is_stale(text: str, running: set[str]) -> bool:
     job = job_record.name_in(text)
     if not job:
         known = record.parse(text)
-        return known is None or known.container_is_gone()
+        if known is None:
+            return True
+        # The boot id is no proof: a system in a container that shares /run, as under systemd-nspawn, has its own.
+        return known.has_pids_of(pid_namespace()) and known.container_is_gone()
     try:
         found = job_record.parse_record(text)
     except HookError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import posix
+import resource
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -206,6 +207,27 @@ def test_the_descriptor_of_its_lock_is_closed_last(node: Path) -> None:
             return os.readlink(f"/proc/self/fd/{numbers[-1]}").encode()
 
     assert user_child.run(UID, work, "cannot do it") == bytes(node / "locks")
+
+
+def test_a_low_limit_on_descriptors_changes_nothing(locked: Locked) -> None:
+    """Users set it: a runtime's hooks have the container's limits, and set-uid engines those of their callers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        assert user_child.run(UID, lambda: b"x", "cannot do it") == b"x"
+        with locked(UID, locks.CHILD), pytest.raises(LateError, match="an earlier process is still blocked"):
+            user_child.run(UID, lambda: b"x", "cannot do it")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_root_does_nothing_without_the_lock(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_uid: int, _kind: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(locks, "open_at", fail)
+    with pytest.raises(HookError, match=r"^cannot do it: No space left on device$"):
+        user_child.run(UID, lambda: b"x", "cannot do it")
 
 
 def test_one_that_is_left_behind_keeps_it(monkeypatch: pytest.MonkeyPatch, hang: Callable[..., None]) -> None:

@@ -39,14 +39,23 @@ def job(name: str, uid: int = 2001, start: int = NOW) -> str:
     return path
 
 
-def daemon(is_gone: bool, uid: int = 2001) -> str:
+def daemon(is_gone: bool, uid: int = 2001, namespace: int = 0) -> str:
     own = Process(os.getpid())
     known = record.record_of(
-        (own.pid, own.start_time(), 2, 3), pid_namespace(), own, Identity(1, 1), "", "/b", "", {"owner": str(uid)}
+        (own.pid, own.start_time(), 2, 3),
+        namespace or pid_namespace(),
+        own,
+        Identity(1, 1),
+        "",
+        "/b",
+        "",
+        {"owner": str(uid)},
     )
     own.close()
     if is_gone:
         known.numbers["init_start_time"] = 1
+    if namespace:
+        known.texts["boot_id"] = "of another system"  # in a container that shares /run
     path = places.add(uid, known.data())
     age(path)
     return path
@@ -64,6 +73,7 @@ def test_entries_that_nobody_needs_are_freed(monkeypatch: pytest.MonkeyPatch) ->
     paths = {
         daemon(is_gone=True): True,
         daemon(is_gone=False): False,
+        daemon(is_gone=True, namespace=7): False,
         job("7", start=OLD): True,
         job("8", start=OLD): False,
         job("10"): False,

@@ -40,9 +40,9 @@ def test_all_of_it_goes(place: Path) -> None:
 def test_what_is_mounted_on_users_directories_goes_first(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last mount on a directory first. Whatever is mounted inside goes with it."""
+    """The outer mount first, since the inner one goes with it. An inner one on a directory of the site's is alone."""
     users, mounts = place / "users", tmp_path / "mountinfo"
-    points = [users / "2001", users / "2001/inner", users / "2001", tmp_path / "other/users/7", users / "2002"]
+    points = [users / "2001", f"{users}/3/in\\040ner", users / "2001", tmp_path / "other/users/7", users / "2002"]
     mounts.write_text("".join(f"30 1 0:5 / {point} rw - tmpfs none rw\n" for point in points), encoding="ascii")
     monkeypatch.setattr(run_state, "_MOUNTS", str(mounts))
     done = tmp_path / "unmounted"
@@ -53,13 +53,13 @@ def test_what_is_mounted_on_users_directories_goes_first(
 
         def umount2(self, point: bytes, flags: int) -> int:
             with open(done, "ab") as file:
-                file.write(b"%s %d\n" % (point, flags))
+                file.write(b"%s;%d\n" % (point, flags))
             return 0
 
     monkeypatch.setattr(run_state.ctypes, "CDLL", Libc)
     run_state.remove(check=False)
-    found = [line.split() for line in done.read_text(encoding="ascii").splitlines()]
-    assert found == [[str(users / name), "10"] for name in ("2002", "2001", "2001")]
+    found = [line.split(";") for line in done.read_text(encoding="ascii").splitlines()]
+    assert found == [[str(users / name), "10"] for name in ("2001", "2001", "2002", "3/in ner")]
 
 
 def test_who_holds_it_up_does_not_hold_up_the_play(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
