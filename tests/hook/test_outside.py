@@ -450,27 +450,27 @@ def test_server_ends_with_the_container(
 
 
 @pytest.fixture
-def replaced_keys(tmp_path: Path) -> Iterator[None]:
-    """New keys of alice's, whose old ones come back."""
-    kept = tmp_path / "kept"
+def replaced_keys(tmp_path: Path) -> Iterator[Path]:
+    """New keys of alice's, whose old ones come back. It is a copy of the host keys that the client knew before."""
+    kept, known_before = tmp_path / "kept", CLIENT / "known_hosts_before"
     shutil.copytree(keys(), kept, symlinks=True)
+    shutil.copy(CLIENT / "known_hosts", known_before)
+    known_before.chmod(0o644)
     alices(LAUNCHER, "keygen", "--overwrite").checked()
-    yield
+    yield known_before
     for entry in kept.iterdir():
         (keys() / entry.name).write_bytes(entry.read_bytes())
 
 
-def test_after_new_keys_it_is_made_again(start: Start, replaced_keys: None) -> None:
-    """Until then the host key of new containers is another's."""
+def test_new_keys_are_in_its_files(start: Start, replaced_keys: Path) -> None:
+    """For who has a copy of earlier ones, as on a laptop, the host key of new containers is another's."""
     container = start("crun", "busybox", network="private")
     plug(container.init(), 2)
-    alias = f"container-{address(2)}"
-    known = f"HostName={address(2)}"
-    refused = ssh("-o", known, ALIAS, "echo wrong", stdin=b"yes\n")
+    there = f"HostName={address(2)}"
+    refused = ssh("-o", there, "-o", f"UserKnownHostsFile={replaced_keys}", ALIAS, "echo wrong", stdin=b"yes\n")
     assert (refused.status, refused.out) == (255, b"")
     assert b"Host key verification failed" in refused.err
-    client_config(address(2))
-    assert ssh(alias, "echo right").checked().text == "right"
+    assert ssh("-o", there, ALIAS, "echo right").checked().text == "right"
 
 
 @pytest.fixture
