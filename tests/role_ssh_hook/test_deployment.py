@@ -704,7 +704,7 @@ def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
 
 def records_in(directory: Path) -> list[bytes]:
     """Records of jobs. A file whose first byte is NUL is free."""
-    found = [path.read_bytes() for path in directory.glob("[0-9]*") if "-" not in path.name]
+    found = [path.read_bytes() for path in directory.glob("j*")]
     return [data for data in found if data.startswith(b"ssh_hook job ")]
 
 
