@@ -51,7 +51,7 @@ REASONS = {
     "node/bundle.py find_bundle": AS_USER,
     "node/door.py _require_room": "only root writes to /run/ocihooks-ssh",
     "node/door.py _label_sockets": KERNEL,
-    "node/door_collection.py left_by_root": "only root writes to /run/ocihooks-ssh",
+    "node/door_collection.py _is_old": "only root writes to /run/ocihooks-ssh",
     "linux/files.py names": CALLERS,
     "node/caller.py dropbearkey": AS_USER,
     "node/caller.py is_root_without_keys": AS_USER,

@@ -212,7 +212,7 @@ def test_the_descriptor_of_its_lock_is_closed_last(node: Path) -> None:
 def test_a_low_limit_on_descriptors_changes_nothing(locked: Locked) -> None:
     """Users set it: a runtime's hooks have the container's limits, and set-uid engines those of their callers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (250, hard))
     try:
         assert user_child.run(UID, lambda: b"x", "cannot do it") == b"x"
         with locked(UID, locks.CHILD), pytest.raises(LateError, match="an earlier process is still blocked"):
