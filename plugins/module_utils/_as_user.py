@@ -36,6 +36,7 @@ BATCH = 100  # users per child that only checks
 TIMEOUT = 120.0  # seconds for one user
 LOOK_TIMEOUT = 20.0  # seconds for one child that only checks; then each remaining user gets a child, and TIMEOUT
 _RESULT_LIMIT = 1024 * 1024  # bytes
+_EXIT_SECONDS = 5.0  # for a child that has answered, or was killed
 
 
 class AsUserError(Exception):
@@ -122,7 +123,7 @@ def _run(
         for child in running.values():
             os.close(child.answers)
             os.kill(child.pid, signal.SIGKILL)
-            _reap(child.pid)
+            reap(child.pid, _EXIT_SECONDS)
 
 
 def become(user: Entry) -> None:
@@ -227,7 +228,7 @@ def _read_answer(child: _Child) -> bool:
 def _result(child: _Child) -> Any | AsUserError:
     if child.deadline < time.monotonic() or len(child.data) > _RESULT_LIMIT:
         os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so its pid cannot be reused
-    status = _reap(child.pid)
+    status = reap(child.pid, _EXIT_SECONDS)
     if status is None or (os.WIFSIGNALED(status) and child.deadline < time.monotonic()):
         return AsUserError(f"gave up after {TIMEOUT:.0f} s: a file system does not answer")
     if status != 0:
@@ -242,10 +243,10 @@ def _result(child: _Child) -> Any | AsUserError:
     return outcome["result"]
 
 
-def _reap(pid: int) -> int | None:
-    """Reap a child that should exit within 5 s; return its wait status, or None if it hangs in the kernel."""
+def reap(pid: int, seconds: float) -> int | None:
+    """Reap a child that should exit within `seconds`; return its wait status, or None if it has not."""
     delay = 0.001
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         waited, status = os.waitpid(pid, os.WNOHANG)
         if waited:

@@ -95,23 +95,24 @@ def running_daemons(dropbear_dir: str) -> list[int]:
     return daemons
 
 
-def release(pid: int, dropbear_dir: str) -> str:
-    """Return the name of the release of Dropbear that a process runs; empty if it has exited, or runs none."""
-    program = _dropbear.identity(f"/proc/{pid}/exe")
-    found = _dropbear.releases(os.path.dirname(dropbear_dir)) if program else []
-    names = [
-        os.path.basename(path) for path in found if _dropbear.identity(f"{path}/bin/{_dropbear.PROGRAM}") == program
-    ]
-    return names[0] if names else ""
+def releases(dropbear_dir: str) -> dict[tuple[int, int] | None, str]:
+    """Return the names of the releases of Dropbear on the node, by device and inode of their programs."""
+    found = {
+        _dropbear.identity(f"{path}/bin/{_dropbear.PROGRAM}"): os.path.basename(path)
+        for path in reversed(_dropbear.releases(os.path.dirname(dropbear_dir)))
+    }
+    found.pop(None, None)  # a release without a program
+    return found
 
 
 def servers(known: Iterable[Mapping[str, int]], dropbear_dir: str) -> list[dict[str, object]]:
     """Return the daemons of the hook's list `known`, each with what an audit reports.
 
     That is its pid, the name of its user (the uid if there is no name), its TCP ports, the number of its sessions, the
-    `release` of Dropbear that it runs, and whether that is not the one that new containers get (`outdated`).
+    `release` of Dropbear that it runs (empty if it has exited, or runs none of ours), and whether that is not the one
+    that new containers get (`outdated`).
     """
-    current = os.path.basename(os.path.realpath(dropbear_dir))
+    current, names = os.path.basename(os.path.realpath(dropbear_dir)), releases(dropbear_dir)
     return [
         {
             "pid": each["pid"],
@@ -122,7 +123,7 @@ def servers(known: Iterable[Mapping[str, int]], dropbear_dir: str) -> list[dict[
             "outdated": name != current,
         }
         for each in known
-        for name in [release(each["pid"], dropbear_dir)]
+        for name in [names.get(_dropbear.identity(f"/proc/{each['pid']}/exe"), "")]
     ]
 
 

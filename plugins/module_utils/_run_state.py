@@ -14,12 +14,12 @@ import os
 import re
 import shutil
 import signal
-import time
+
+from . import _as_user
 
 PLACE = "/run/ocihooks-ssh"
 _MOUNTS = "/proc/self/mountinfo"  # proc_pid_mountinfo(5)
 _TIMEOUT = 10.0  # seconds
-_POLL = 0.01  # seconds
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
@@ -79,12 +79,8 @@ def _unescape(point: bytes) -> bytes:
 
 def _wait_for(child: int) -> None:
     """Wait until the child has removed it. Raises HeldUp."""
-    deadline = time.monotonic() + _TIMEOUT
-    ended, status = 0, 0
-    while not ended and time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0 if ended else _POLL)
-    if not ended:
+    status = _as_user.reap(child, _TIMEOUT)
+    if status is None:
         os.kill(child, signal.SIGKILL)
         raise HeldUp(
             f"{PLACE} is not removed within {_TIMEOUT:.0f} s: a user's file system is mounted on a name there, in "

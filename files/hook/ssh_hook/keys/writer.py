@@ -60,6 +60,7 @@ from .store import (
     KeySet,
     check_owner,
     home_of,
+    host_public_keys,
     is_entry,
     load_below,
     make_directory,
@@ -274,7 +275,7 @@ def _renew_client(parent: int, directory: str, keys: KeySet, name: str) -> None:
         return
     import re
 
-    host_keys = [public_line(public_blob(key)) for key in keys.host_keys.values()]
+    host_keys = host_public_keys(keys)
     algorithms = ",".join(key.split()[0] for key in host_keys).encode()
     with closing(client) as fd:
         hosts, config = _client_file(fd, CLIENT_KNOWN_HOSTS), _client_file(fd, CLIENT_CONFIG)

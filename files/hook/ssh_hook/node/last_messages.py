@@ -17,7 +17,7 @@ import time
 
 from ..errors import KINDS, NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, stat
-from ..linux.files import is_own, remove_leftovers, replace_files
+from ..linux.files import READ, is_own, remove_leftovers, replace_files
 from ..linux.process import MAX_ID, is_decimal
 from ..log import ERROR, NAMES, one_line
 from ..oci.oci_config import read_config
@@ -169,7 +169,7 @@ def roots_paths(uid: int) -> list[str]:
 def read(path: str) -> SavedMessages | None:
     """Read a saved file; return None if there is none. Raises HookError if it is not the hook's."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = os.open(path, READ)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

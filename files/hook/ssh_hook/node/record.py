@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, fsdecode, fsencode, os, read_all, read_file
-from ..linux.files import is_own
+from ..linux.files import READ, is_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 from . import places
 
@@ -217,9 +217,8 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
 
     Raises HookError if it is writable by others than the caller, or its format is wrong.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        descriptor = os.open(name, flags, dir_fd=directory)
+        descriptor = os.open(name, READ, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:

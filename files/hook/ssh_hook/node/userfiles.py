@@ -14,6 +14,7 @@ import errno
 from ..errors import ANNOTATION_WRONG, HookError, kind_of_os, printable
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, os, read_all, stat
+from ..linux.files import READ
 from ..linux.pidfile import MAX_PIDFILE, open_pidfile
 from ..linux.rootfs import open_without_magic_links
 from ..log import INFO, PREFIX, LogTarget, log
@@ -131,7 +132,7 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
     def remove() -> bytes:
         syscalls.set_name(NAME)
         try:
-            with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
+            with closing(os.open(path, READ)) as descriptor:
                 ours = read_all(descriptor, MAX_PIDFILE) == b"%d\n" % pid
             if ours:
                 os.unlink(path)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, NotCreatedError, kind_of_os
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, os, read_all
-from ..linux.files import replace_files
+from ..linux.files import READ, replace_files
 from ..linux.identity import ActingAs
 from ..linux.mounts import make_private, mount_bind, mount_id, mount_overlay
 from ..oci.container_paths import KEYS, OVERLAY
@@ -144,9 +144,8 @@ class Home:
         if mount_id(self.ssh) == mount_id(self._rootfs.descriptor):
             return credentials.authorized_keys
         path = f"{self.ssh_path}/{AUTHORIZED_KEYS}"
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
         try:
-            with ActingAs(self._user), closing(os.open(AUTHORIZED_KEYS, flags, dir_fd=self.ssh)) as descriptor:
+            with ActingAs(self._user), closing(os.open(AUTHORIZED_KEYS, READ, dir_fd=self.ssh)) as descriptor:
                 present = read_all(descriptor, _MAX_AUTHORIZED_KEYS)
         except FileNotFoundError:
             return credentials.authorized_keys
