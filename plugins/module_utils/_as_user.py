@@ -36,7 +36,6 @@ BATCH = 100  # users per child that only checks
 TIMEOUT = 120.0  # seconds for one user
 LOOK_TIMEOUT = 20.0  # seconds for one child that only checks; then each remaining user gets a child, and TIMEOUT
 _RESULT_LIMIT = 1024 * 1024  # bytes
-_EXIT_SECONDS = 5.0  # for a child that has answered, or was killed
 
 
 class AsUserError(Exception):
@@ -123,7 +122,7 @@ def _run(
         for child in running.values():
             os.close(child.answers)
             os.kill(child.pid, signal.SIGKILL)
-            reap(child.pid, _EXIT_SECONDS)
+            _reap(child.pid)
 
 
 def become(user: Entry) -> None:
@@ -228,7 +227,7 @@ def _read_answer(child: _Child) -> bool:
 def _result(child: _Child) -> Any | AsUserError:
     if child.deadline < time.monotonic() or len(child.data) > _RESULT_LIMIT:
         os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so its pid cannot be reused
-    status = reap(child.pid, _EXIT_SECONDS)
+    status = _reap(child.pid)
     if status is None or (os.WIFSIGNALED(status) and child.deadline < time.monotonic()):
         return AsUserError(f"gave up after {TIMEOUT:.0f} s: a file system does not answer")
     if status != 0:
@@ -243,10 +242,10 @@ def _result(child: _Child) -> Any | AsUserError:
     return outcome["result"]
 
 
-def reap(pid: int, seconds: float) -> int | None:
-    """Reap a child that should exit within `seconds`; return its wait status, or None if it has not."""
+def _reap(pid: int) -> int | None:
+    """Reap a child that should exit within 5 s; return its wait status, or None if it hangs in the kernel."""
     delay = 0.001
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:
         waited, status = os.waitpid(pid, os.WNOHANG)
         if waited:

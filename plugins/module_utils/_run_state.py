@@ -14,12 +14,12 @@ import os
 import re
 import shutil
 import signal
-
-from . import _as_user
+import time
 
 PLACE = "/run/ocihooks-ssh"
 _MOUNTS = "/proc/self/mountinfo"  # proc_pid_mountinfo(5)
 _TIMEOUT = 10.0  # seconds
+_POLL = 0.01  # seconds
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
@@ -79,8 +79,12 @@ def _unescape(point: bytes) -> bytes:
 
 def _wait_for(child: int) -> None:
     """Wait until the child has removed it. Raises HeldUp."""
-    status = _as_user.reap(child, _TIMEOUT)
-    if status is None:
+    deadline = time.monotonic() + _TIMEOUT
+    ended, status = 0, 0
+    while not ended and time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0 if ended else _POLL)
+    if not ended:
         os.kill(child, signal.SIGKILL)
         raise HeldUp(
             f"{PLACE} is not removed within {_TIMEOUT:.0f} s: a user's file system is mounted on a name there, in "

@@ -360,7 +360,7 @@ def test_root_that_hangs(tree: Path, runtime: str) -> None:
     try:
         started = container.start()
         assert started.status == 1
-        said = ("no answer within", "the file system of its user's keys, of its root directory, its home or another")
+        said = ("no answer within", "of the user's keys, the container's root directory, its home or another")
         assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", *said, kind="home-hangs")
     finally:
         os.kill(int((TOP / "mute").read_text(encoding="ascii")), signal.SIGKILL)
