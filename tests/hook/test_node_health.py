@@ -137,7 +137,10 @@ BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
         lambda: mode(Path(LAUNCHER), 0o020),
         f"code: {LAUNCHER} is writable by users other than root (owner uid 0, mode 0775)",
     ),
-    "code": (lambda: mode(code("ssh_hook/stop/sweep.py"), 0o020), "/ssh_hook/stop/sweep.py is writable by users other"),
+    "code": (
+        lambda: mode(code("ssh_hook/stop/orphans.py"), 0o020),
+        "/stop/orphans.py is writable by users other than",
+    ),
     "bytecode": (lambda: owner(code("*/ssh_hook/cli.pyc")), "/ssh_hook/cli.pyc is writable by users other than root"),
     "lib": (lambda: mode(PREFIX / "lib", 0o020), f"code: {PREFIX}/lib is writable by users other than root"),
     "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} is writable by users other than root"),

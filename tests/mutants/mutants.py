@@ -116,10 +116,10 @@ PROMISES = (
     ),
     Fault(
         "No code of the user runs in the container's mount namespace before the container's own program",
-        "_first_process",
-        "            if process.is_before_exec():\n                return process\n            raise",
-        "            return process\n            raise",
-        "unit/hook/start/test_from_runtime.py::test_process_that_runs_its_program_already",
+        "_started_by_runtime",
+        "        if process.is_before_exec():\n            return process\n",
+        "        return process\n",
+        "unit/hook/start/test_stages.py::test_process_that_runs_its_program_already",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -239,7 +239,7 @@ PROMISES = (
         "find_job",
         'name, step = "", ""',
         "pass",
-        "unit/hook/start/test_job.py::test_a_job_of_another_user_has_no_variables",
+        "unit/hook/start/test_job_hosts.py::test_a_job_of_another_user_has_no_variables",
         "SLURM_JOB_ID",
     ),
     Fault(
@@ -644,7 +644,7 @@ PROMISES = (
         "Watcher._runs_program",
         '_is_subset("CapPrm", status, _own_status(self._proc))',
         '_is_subset("CapPrm", self._read_status(), _own_status(self._proc))',
-        "unit/hook/start/test_watcher.py::test_a_hidden_program",
+        "unit/hook/start/test_enroot_watcher.py::test_a_hidden_program",
         "assert True == False",
     ),
     Fault(
@@ -1152,7 +1152,7 @@ PROMISES = (
         "sweep",
         "time.monotonic() > deadline",
         "False",
-        "unit/hook/stop/test_sweep.py::test_what_is_not_swept_in_time_waits",
+        "unit/hook/stop/test_orphans.py::test_what_is_not_swept_in_time_waits",
         r"assert \(5, 0\) == \(2, 1\)",
     ),
     Fault(
@@ -1361,7 +1361,7 @@ PROMISES = (
         "_sweep_record",
         "if not known.bundle and path != entries.ROOT_COPIES:",
         "if False:",
-        "unit/hook/stop/test_sweep.py::test_a_container_that_only",
+        "unit/hook/stop/test_orphans.py::test_a_container_that_only",
         r"assert \(5, 0\) == \(0, 0\)",
     ),
     Fault(
@@ -1964,7 +1964,7 @@ CONTRACT = (
     ),
     Fault(
         "`SERVER_PORT_DEFAULT`",
-        "Server.__init__",
+        "choose_port",
         " or chooses_none)",
         ")",
         "unit/hook/start/test_server.py::test_port",

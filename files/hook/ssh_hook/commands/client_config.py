@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from ..errors import ARGUMENTS_WRONG, SETTING_WRONG, HookError, printable
 from ..keys import formats, store, writer
 from ..node.caller import caller
-from ..schedulers import hosts, nodes
+from ..schedulers import host_notation, nodes
 from ..schedulers.jobs import selected_port
 from ..schedulers.nodes import SRUN, SUFFIX
 
@@ -61,7 +61,7 @@ EXAMPLE = "ssh_hook client-config --jump alice@login.example.org"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    hosts.add_arguments(parser)
+    host_notation.add_arguments(parser)
     parser.add_argument(
         "--jump",
         metavar="[USER@]HOST",
@@ -87,7 +87,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         print(laptop_lines(arguments.jump, settings, arguments.via), end="")
         return 0
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
-    names = hosts.selected_hosts(arguments, settings) if is_given else []
+    names = host_notation.selected_hosts(arguments, settings) if is_given else []
     print(client_config(names, selected_port(arguments, settings), settings, arguments.jump, arguments.via))
     return 0
 

@@ -44,7 +44,7 @@ from ..oci.container_paths import KEYS, from_programs
 from ..oci.python_packages import python_packages
 from ..schedulers.jobs import containers_port
 from ..schedulers.nodes import launcher
-from ..start.port import NO_SUCH_ADDRESS
+from ..start.port_check import NO_SUCH_ADDRESS
 from ..start.port_holder import describe_holder
 from ..start.server import Programs, require_undumpable
 

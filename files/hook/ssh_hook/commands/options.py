@@ -18,9 +18,9 @@ from ..node.caller import caller
 from ..oci import container_paths, host_list
 from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_wait
 from ..oci.settings import default_port, parse_port
-from ..schedulers import hosts
+from ..schedulers import host_notation
 from ..schedulers.jobs import CallersJob, find_callers_job
-from ..start.server import PORTS_OF_JOBS, job_port
+from ..start.port import PORTS_OF_JOBS, job_port
 
 _PROGRAMS = ("podman", "podman-hpc", "docker")
 _EDF = "edf"  # the Sarus Suite, whose users write EDFs
@@ -161,9 +161,9 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
     """Return the value of the annotation. Raises HookError."""
     found: list[tuple[str, int | None]] = []
     if arguments.hosts is not None:
-        found += hosts.expand_slots(arguments.hosts, "--hosts")
+        found += host_notation.expand_slots(arguments.hosts, "--hosts")
     if arguments.hostfile is not None:
-        found += hosts.read_slots(arguments.hostfile, "--hostfile")
+        found += host_notation.read_slots(arguments.hostfile, "--hostfile")
     if arguments.hosts is None and arguments.hostfile is None:
         if job is None:
             raise HookError(
@@ -177,6 +177,6 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
                 ARGUMENTS_WRONG,
                 f"cannot use the host '{printable(host)}': launchers accept only names and IPv4 addresses",
             )
-    text = host_list.compress(hosts.add_up(found).items())  # a host file may list a host once per slot
+    text = host_list.compress(host_notation.add_up(found).items())  # a host file may list a host once per slot
     host_list.parse(text, "the list of hosts", ARGUMENTS_WRONG)  # enforces limits
     return text

@@ -21,7 +21,7 @@ from ..log import ERROR, WARNING, log
 from ..node.caller import caller, is_root_without_keys
 from ..node.inventory import Daemon, find_all_daemons
 from ..schedulers import nodes
-from ..schedulers.hosts import expand
+from ..schedulers.host_notation import expand
 
 DEADLINE = 30  # seconds for one host's answer
 _LOGINS, _MAX_LOGINS = 10.0, 8  # seconds for all logins on one host

@@ -14,7 +14,7 @@ from ..node import entries
 from ..node.engine import Engine
 from ..node.entry_reader import collect_own
 from ..stop import janitor
-from ..stop.sweep import sweep
+from ..stop.orphans import sweep
 
 DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
 Root cleans up after all rootful containers, and a user after their own. A timer runs this."""

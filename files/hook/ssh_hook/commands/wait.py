@@ -20,11 +20,11 @@ from ..keys import store
 from ..linux.process import is_decimal
 from ..node.caller import caller
 from ..oci.settings import parse_port
-from ..schedulers import hosts
+from ..schedulers import host_notation
 from ..schedulers.job_names import split_step
 from ..schedulers.jobs import selected_port
 from ..schedulers.slurm import NotYetError, find_nodes
-from ..start.server import job_port
+from ..start.port import job_port
 
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
@@ -43,7 +43,7 @@ EXAMPLE = "ssh_hook wait --timeout 120 'gpu[001-016]'"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    hosts.add_arguments(parser)
+    host_notation.add_arguments(parser)
     parser.add_argument(
         "--job",
         help="wait for the containers of this Slurm job, at the job's port, on all its nodes or on the given hosts; "
@@ -82,7 +82,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) -> tuple[int, list[str]]:
     """Return the port and the hosts that `arguments` select; wait until a job has nodes. Raises HookError."""
     if arguments.job is None:
-        return selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
+        return selected_port(arguments, settings), host_notation.selected_hosts(arguments, settings)
     found = split_step(arguments.job)
     if found is None:
         raise HookError(
@@ -94,7 +94,7 @@ def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) 
     is_named = arguments.hosts or arguments.hostfile is not None
     return (
         port if arguments.port is None else parse_port(arguments.port, "--port", ARGUMENTS_WRONG),
-        hosts.selected_hosts(arguments, settings) if is_named else nodes,
+        host_notation.selected_hosts(arguments, settings) if is_named else nodes,
     )
 
 

@@ -3,8 +3,8 @@
 
 A rootful engine's hook keeps them in root's directory for the user (places.py). A rootless engine's hook keeps them in
 its user's directory. Errors and warnings have separate files, so that a later warning does not hide a failure. A start
-without messages touches no file. Under enroot a third file contains the last error of a watcher (start/watcher.py),
-which cannot reach the node's files: the start opens it, and it stays empty until then.
+without messages touches no file. Under enroot a third file contains the last error of a watcher
+(start/enroot_watcher.py), which cannot reach the node's files: the start opens it, and it stays empty until then.
 
 Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container, bundle and job, and a
 line "warning=..." or "error=..." for each message, with a line "kind=..." after it. No value has control characters.

@@ -15,7 +15,7 @@ from ..linux.process import MAX_ID
 from ..node import job_record
 from ..node.job_record import JobRecord
 from ..oci.settings import default_port, is_port_automatic, parse_port
-from ..start.server import job_port
+from ..start.port import job_port
 from . import lsf, pbs, slurm
 
 _MAX_CLUSTER = 64  # characters

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..linux.job_names import is_number
 from ..linux.process import is_decimal
-from .hosts import add_up, expand, is_count, read_slots, required
+from .host_notation import add_up, expand, is_count, read_slots, required
 
 JOB = "LSB_JOBID"
 _HOSTS, _FILE = "LSB_MCPU_HOSTS", "LSB_DJOB_HOSTFILE"

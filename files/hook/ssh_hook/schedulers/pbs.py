@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..linux.job_names import is_pbs, number_of
 from ..oci import host_list
-from .hosts import add_up, is_count, read_slots, required, whole_nodes
+from .host_notation import add_up, is_count, read_slots, required, whole_nodes
 
 JOB = "PBS_JOBID"
 # With or without its server. A task of an array is 1234[7], and before PBS 10 or in Torque 1234-7.

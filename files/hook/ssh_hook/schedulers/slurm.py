@@ -11,7 +11,7 @@ from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, SYSTEM, HookError, printable
 from ..linux.job_names import is_number
 from ..node import job_record
 from .bounded_output import MIN_TIMEOUT, TooLongError, output
-from .hosts import expand, required, whole_nodes
+from .host_notation import expand, required, whole_nodes
 from .job_names import is_task
 
 JOB = "SLURM_JOB_ID"

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
     from .channel import Sender
-    from .gate import Gate, OpenGate
+    from .imitated_gate import Gate, OpenGate
     from .plan import OpenRoot, StartPlan
 
 _JOINED_FIRST = ("cgroup", "ipc", "uts", "net", "pid")

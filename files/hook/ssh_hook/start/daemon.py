@@ -13,7 +13,7 @@ from ..oci.container_paths import PROGRAMS, SERVER_NAME
 from ..oci.settings import NO_PORT
 from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
 from .enter import EnteredContainer
-from .port import require_free
+from .port_check import require_free
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..linux.cgroups import Cgroups
     from ..node.job_record import JobRecord
-    from .job import Job
+    from .job_hosts import Job
     from .server import Server
 
 _MAX_TEXT = 255  # characters; LISTEN_ADDRESSES, which `ports` are made of, has a limit of its own

@@ -21,25 +21,21 @@ from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsdec
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal, sees_all_processes
 from ..log import INFO, log
-from ..node import monitor
-from ..node.door import make_door
-from ..node.engine import Engine, outside_user, state_directory
+from ..node.engine import Engine, outside_user
 from ..node.entry_reader import collect_own
-from ..node.login_log import open_login_log
 from ..node.owner import find_owner
 from ..oci.annotations import PORT, REQUIRE_SHELL
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container
 from ..oci.requests import named_by_variables, requested
 from ..oci.settings import Settings
-from .description import describe
+from .basis import Basis
+from .enroot_watcher import Watcher
 from .enter import MountedRoot
-from .job import find_job
 from .plan import StartPlan
-from .registration import Bundle, BundleRecord, DaemonEntry
-from .server import Server, require_undumpable
+from .registration import Bundle, BundleRecord
+from .server import require_undumpable
 from .supervisor import start
-from .watcher import Watcher
 
 if TYPE_CHECKING:
     from typing import Any
@@ -87,7 +83,6 @@ def from_enroot(variables: dict[str, str], umask: int) -> StartPlan | None:
     bundle = Bundle(os.open(place, os.O_RDONLY | os.O_DIRECTORY), place, init)
     watcher = Watcher(init)
     require_undumpable()
-    labels = Labels(container)
     process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, like the hook
     namespaces = Namespaces(None)
     user = outside_user(container, process, has_user_namespace=False)
@@ -95,8 +90,12 @@ def from_enroot(variables: dict[str, str], umask: int) -> StartPlan | None:
         return None
     owner = find_owner(user, engine, settings, container.annotations.user)
     cgroups = Cgroups(process, rootless=True)
-    job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
-    server = Server(container.annotations, settings, _PORT_OPTION, job, not is_in_hosts_network())
+    basis = Basis(
+        *(container, settings, engine, owner, init, process, namespaces, cgroups, Labels(container)),
+        port_option=_PORT_OPTION,
+        has_own_network=not is_in_hosts_network(),
+    )
+    server = basis.server
     if "PYXIS_RUNTIME_PATH" in variables:
         from .joined import is_served  # here: few containers are joined
 
@@ -104,40 +103,17 @@ def from_enroot(variables: dict[str, str], umask: int) -> StartPlan | None:
             log(INFO, f"{rootfs}: the container that runs in this root file system has SSH at port {server.port}")
             return None
     collect_own(engine.host_uid)
-    description = describe(
-        "enroot",
-        "",
-        basename(rootfs),
-        job=job,
-        cgroups=cgroups,
-        environments=(container.environment, variables),
-        is_rootless=engine.is_rootless,
-        server=server,
-        process=process,
-        owner=engine.host_uid,
-    )
     pidfile = container.annotations.pidfile_host, owner.file_owner
-    entry = DaemonEntry(init, server.programs, engine.host_uid, job.name != "", description, pidfile)
-    fields = {"uid": str(owner.entry.uid), "job": job.name or monitor.job_by_variables({})}
+    entry = basis.entry("enroot", "", basename(rootfs), variables, pidfile)
     return StartPlan(
-        container=container,
-        settings=settings,
-        owner=owner,
-        init=init,
+        basis,
         # The namespace that it was cloned from belongs to the node's user namespace: the hook may not read it.
         root=MountedRoot(container, owner, init, process, namespaces, lambda: None, server.programs.path),
-        namespaces=namespaces,
         last_namespaces=(),
         in_user_namespace=True,
-        cgroups=cgroups,
-        labels=labels,
-        cache=state_directory(engine.host_uid),
         provides_home=False,  # enroot mounts homes after its hooks
-        server=server,
-        hosts=job.hosts,
-        variables=job.variables,
-        door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True, in_job=job.name != ""),
-        logins=open_login_log(owner.name, settings.log_commands, fields),
+        door=basis.make_door(os.geteuid()),
+        logins=basis.open_login_log({}),
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, entry, has_poststop=False),
         ending=watcher,

@@ -15,22 +15,19 @@ from ..linux.namespaces import Namespaces
 from ..linux.process import Process
 from ..node import monitor
 from ..node.bundle import find_bundle
-from ..node.door import make_door
-from ..node.engine import Engine, read_map, state_directory
+from ..node.engine import Engine, read_map
 from ..node.entry_reader import collect_own
-from ..node.login_log import open_login_log
 from ..node.owner import Owner
 from ..node.running import Rights
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container, read_config
 from .attach import Attach, EndedBySupervisor, RunningRoot
+from .basis import Basis
 from .daemon_handshake import Introduction
-from .description import describe, engine_of
-from .gate import Gate, OpenGate
-from .job import find_job
+from .description import engine_of
+from .imitated_gate import Gate, OpenGate
 from .plan import StartPlan
-from .registration import DaemonEntry
-from .server import Server, require_undumpable
+from .server import require_undumpable
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,63 +58,29 @@ def from_process(
     running = _Description(target)
     container = running.container(runtime_directory, without_seccomp, annotations)
     engine = Engine()
-    job = find_job(cgroups, entry.uid, engine.is_rootless, container.annotations)
-    server = Server(container.annotations, settings, "--port", job, namespaces.has("net"))
     labels = Labels(container)
     # SELinux closes files that a program's label may not use: the memory file has the caller's label.
     gate = OpenGate(init) if labels.changes_selinux else Gate()
     caller = Identity(os.geteuid(), os.getegid())
-    where = init.directory if namespaces.has("user") else None
-    in_user_namespace = engine.is_rootless or where is not None
-    collect_own(engine.host_uid)
-    door = make_door(
-        engine.host_uid,
-        caller.uid,
-        where,
-        in_user_namespace=in_user_namespace,
-        in_job=job.name != "",
-        label=labels.socket_label,
+    basis = Basis(
+        *(container, settings, engine, Owner(entry, caller, caller), init, init.directory, namespaces, cgroups, labels),
+        port_option="--port",
+        has_own_network=namespaces.has("net"),
     )
+    collect_own(engine.host_uid)
     arguments, variables = monitor.find_above(init)
     identity, name, _bundle = monitor.container_of(arguments)
-    description = describe(
-        engine_of(bool(arguments), identity, cgroups),
-        identity,
-        name,
-        job=job,
-        cgroups=cgroups,
-        environments=(container.environment, variables),
-        is_rootless=engine.is_rootless,
-        server=server,
-        process=init.directory,
-        owner=engine.host_uid,
-        attached=str(init.pid),
-    )
-    daemon_entry = DaemonEntry(init, server.programs, engine.host_uid, job.name != "", description, ("", caller))
-    fields = {
-        "uid": str(caller.uid),
-        "process": str(init.pid),
-        "job": job.name or monitor.job_by_variables({}),
-    }
-    root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path)
+    engine_name = engine_of(bool(arguments), identity, cgroups)
+    daemon_entry = basis.entry(engine_name, identity, name, variables, ("", caller), str(init.pid))
+    root = RunningRoot(target, container, entry, settings, labels, namespaces, basis.server.programs.path)
     plan = StartPlan(
-        container=container,
-        settings=settings,
-        owner=Owner(entry, caller, caller),
-        init=init,
+        basis,
         root=root,
-        namespaces=namespaces,
         last_namespaces=("time", "user"),
         in_user_namespace=True,
-        cgroups=cgroups,
-        labels=labels,
-        cache=state_directory(engine.host_uid),
         provides_home=True,
-        server=server,
-        hosts=job.hosts,
-        variables=job.variables,
-        door=door,
-        logins=open_login_log(entry.name, settings.log_commands, fields),
+        door=basis.make_door(caller.uid),
+        logins=basis.open_login_log({}, process=str(init.pid)),
         gate=gate.descriptor,
         registration=Introduction(daemon_entry),
         ending=EndedBySupervisor(target, container),

@@ -2,8 +2,8 @@
 """The plan of one start: all inputs of its processes, decided before the first of them is forked.
 
 A plan is made only from a runtime's state and config.json (from_runtime.py), enroot's variables (from_enroot.py), or a
-running process (from_process.py). Code that uses a plan need not know which: the plan has an object for each difference
-between starts.
+running process (from_process.py). These three decide what differs, and take the rest from a Basis (basis.py). Code that
+uses a plan need not know which made it: the plan has an object for each difference between starts.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, Protocol
 
-    from ..confine.lsm import Labels
-    from ..linux.cgroups import Cgroups
-    from ..linux.namespaces import Namespaces
     from ..linux.process import Process
     from ..linux.root_mount import RootMount
     from ..linux.rootfs import Rootfs
     from ..node.door import Door
     from ..node.login_log import LoginLog
     from ..node.owner import Owner
-    from ..oci.oci_config import Container
-    from ..oci.settings import Settings
+    from .basis import Basis
     from .channel import Forked, Sender
-    from .server import Server
 
     class Root(Protocol):
         """How to open the container's root directory."""
@@ -127,43 +122,33 @@ class StartPlan:
 
     def __init__(
         self,
+        basis: Basis,
         *,
-        container: Container,
-        settings: Settings,
-        owner: Owner,
-        init: Process,
         root: Root,
-        namespaces: Namespaces,
         last_namespaces: tuple[str, ...],
         in_user_namespace: bool,
-        cgroups: Cgroups,
-        labels: Labels,
-        cache: str,
         provides_home: bool,
-        server: Server,
-        hosts: list[tuple[str, int]],
-        variables: dict[str, str],
         door: Door,
         logins: LoginLog,
         gate: int,
         registration: Registration,
         ending: Ending,
     ) -> None:
-        self.container: Final = container
-        self.settings: Final = settings
-        self.owner: Final = owner
-        self.init: Final = init
+        self.container: Final = basis.container
+        self.settings: Final = basis.settings
+        self.owner: Final = basis.owner
+        self.init: Final = basis.init
         self.root: Final = root
-        self.namespaces: Final = namespaces
+        self.namespaces: Final = basis.namespaces
         self.last_namespaces: Final = last_namespaces
         self.in_user_namespace: Final = in_user_namespace
-        self.cgroups: Final = cgroups
-        self.labels: Final = labels
-        self.cache: Final = cache
+        self.cgroups: Final = basis.cgroups
+        self.labels: Final = basis.labels
+        self.cache: Final = basis.cache
         self.provides_home: Final = provides_home
-        self.server: Final = server
-        self.hosts: Final = hosts
-        self.variables: Final = variables
+        self.server: Final = basis.server
+        self.hosts: Final = basis.job.hosts
+        self.variables: Final = basis.job.variables
         self.door: Final = door
         self.logins: Final = logins
         self.gate: Final = gate

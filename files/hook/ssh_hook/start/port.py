@@ -1,101 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check that the port is free in the container's network namespace."""
+"""The port of a container's SSH server: which one, and how users choose it.
+
+Whether it is free is checked later, in the container's network namespace (port_check.py).
+"""
 
 from __future__ import annotations
 
-import errno
-
-from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
-from ..linux import syscalls
-from ..linux.fast_stdlib import closing
-from ..linux.identity import ActingAs, Identity
+from ..linux.fast_stdlib import TYPE_CHECKING
 from ..oci.annotations import PORT
-from ..oci.settings import LAST_PORT
 
-_WILDCARDS = ["0.0.0.0", "::"]
-_MAX_TRIED = 64  # ports after one that is in use
-NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
+if TYPE_CHECKING:
+    from ..oci.annotations import Annotations
+    from ..oci.settings import Settings
+    from .job_hosts import Job
+
+PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # how users choose the port
+_FIRST_PORT = 20000
+PORTS_OF_JOBS = range(_FIRST_PORT, 30000)  # below the ephemeral ports, which start at 32768
+_STEP = 1103  # a prime, so that steps of one job, and successive jobs, have different ports
 
 
-def require_free(
-    port: int,
-    addresses: list[str],
-    user: Identity,
-    packages: list[str],
-    option: str = f"the annotation {PORT}",
-    owner: str = "",
-) -> None:
-    """Bind `port` as `user` on each of `addresses`, or if empty on the wildcards of both families, and close it.
+def choose_port(annotations: Annotations, settings: Settings, job: Job) -> tuple[int, str]:
+    """Return the port to listen on, NO_PORT for none, and its job for messages, such as " of job 1234".
 
-    All must be free: Dropbear starts if it can bind one of them, and would then be unreachable for some clients.
-    `packages` are directories with pyroute2, which finds the listening process. `option` names how users choose the
-    port. `owner` follows the port in messages: the job that it belongs to, if any.
-
-    Raises HookError, which names the port and, if visible, the process.
+    The latter is empty if the port is not derived from the container's `job`. The user's annotation precedes the site's
+    setting, and each of them may ask for the port of the job.
     """
-    refused = _first_refused(port, addresses, user)
-    if refused is None:
-        return
-    address, error = refused
-    if error.errno in NO_SUCH_ADDRESS:
-        raise HookError(
-            PORT_UNUSABLE,
-            f"{address} is not an address of this node: correct LISTEN_ADDRESSES in the OCI hook's JSON file",
-        )
-    if error.errno == errno.EACCES:
-        raise HookError(
-            PORT_UNUSABLE,
-            f"the container's user may not listen on port {port}: choose 1024 or higher, with {option} or "
-            "SERVER_PORT_DEFAULT",
-        )
-    if error.errno == errno.EADDRINUSE:
-        from .port_holder import describe_holder  # here: few starts fail
-
-        following = _next_free(port, addresses, user)
-        example = f", such as {following}, which is free here" if following else ""
-        holder = describe_holder(port, user, packages)
-        raise HookError(
-            PORT_TAKEN,
-            f"port {port}{owner} is in use{holder}: choose another with {option}{example}, or stop the process that "
-            "uses it",
-        )
-    raise HookError(PORT_UNUSABLE, f"cannot listen on port {port}: {error.strerror}")
+    chooses_none = annotations.port is None and settings.has_automatic_port
+    if job.name and (annotations.has_automatic_port or chooses_none):
+        return job_port(job.leader, job.step + 1), f" of job {job.name}"
+    return settings.port if annotations.port is None else annotations.port, ""
 
 
-def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
-    """Return the next port on which `user` could listen; None if none is near."""
-    candidates = range(port + 1, min(port + _MAX_TRIED, LAST_PORT) + 1)
-    return next((candidate for candidate in candidates if is_free(candidate, addresses, user)), None)
+def job_port(job: int, number: int) -> int:
+    """Return a port of the job with the number `job`: the first is for its containers, and its step 0.
 
-
-def is_free(port: int, addresses: list[str], user: Identity) -> bool:
-    """Return whether `user` could listen on `port` of these addresses, or of all if `addresses` is empty.
-
-    Checks the network namespace of the calling process.
+    Step N has port number N + 1, and set N of `ssh_hook options` has port number N. Nodes agree on it without
+    communication; it may be in use.
     """
-    return _first_refused(port, addresses, user) is None
-
-
-def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str, OSError] | None:
-    """Return the first of the addresses on which `user` cannot listen, with the error; None if all are free.
-
-    Without addresses, a wildcard of an address family that the node lacks does not count.
-    """
-    for address in addresses or _WILDCARDS:
-        try:
-            with ActingAs(user):
-                _bind(address, port)
-        except OSError as error:
-            if error.errno not in NO_SUCH_ADDRESS or addresses:
-                return address, error
-    return None
-
-
-def _bind(address: str, port: int) -> None:
-    family = syscalls.address_family(address)
-    with closing(syscalls.socket(family, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)) as probe:
-        # Like Dropbear: connections in TIME_WAIT must not block the port.
-        syscalls.setsockopt(probe, syscalls.SOL_SOCKET, syscalls.SO_REUSEADDR, 1)
-        if family == syscalls.AF_INET6:
-            syscalls.setsockopt(probe, syscalls.IPPROTO_IPV6, syscalls.IPV6_V6ONLY, 1)
-        syscalls.bind(probe, syscalls.socket_address(family, address, port))
+    return _FIRST_PORT + (job + _STEP * (number - 1)) % len(PORTS_OF_JOBS)

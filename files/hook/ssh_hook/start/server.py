@@ -8,23 +8,19 @@ import errno
 from ..errors import INSTALL_DAMAGED, HookError
 from ..keys import formats
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, stat
-from ..oci.annotations import PORT, WAIT_IN_JOB
+from ..oci.annotations import WAIT_IN_JOB
 from ..oci.container_paths import ENVIRONMENT, KEYS, PIDFILE, SERVER, SERVER_NAME, from_programs
 from ..oci.settings import NO_PORT
 from ..provision import texts
-from .port import is_free
+from .port import choose_port
+from .port_check import is_free
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
     from ..oci.annotations import Annotations
     from ..oci.settings import Settings
     from ..provision.account import Account
-    from .job import Job
-
-_FIRST_PORT = 20000
-PORTS_OF_JOBS = range(_FIRST_PORT, 30000)  # below the ephemeral ports, which start at 32768
-_STEP = 1103  # a prime, so that steps of one job, and successive jobs, have different ports
-PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # how users choose the port
+    from .job_hosts import Job
 
 
 class Server:
@@ -32,7 +28,7 @@ class Server:
 
     Attributes:
         port: the port to listen on; NO_PORT for none.
-        port_owner: the port's job for messages, such as " of job 1234"; empty if it is not derived from a job.
+        port_owner: the port's job for messages, as in `choose_port`.
         port_option: how the user chooses the port, for messages.
         addresses: the addresses to listen on; empty for all.
         programs: Dropbear's programs on the node.
@@ -53,12 +49,7 @@ class Server:
         `is_behind_engine`: whether the engine has already set that up, and publishes ports of it on the node.
         """
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
-        self.port = settings.port if annotations.port is None else annotations.port
-        self.port_owner = ""
-        chooses_none = annotations.port is None and settings.has_automatic_port
-        if job.name and (annotations.has_automatic_port or chooses_none):
-            self.port = job_port(job.leader, job.step + 1)
-            self.port_owner = f" of job {job.name}"
+        self.port, self.port_owner = choose_port(annotations, settings, job)
         self.port_option = port_option
         self.addresses = [] if has_own_network else settings.listen
         self._wait = annotations.wait if annotations.wait is not None else WAIT_IN_JOB if job.hosts else 0
@@ -110,15 +101,6 @@ class Server:
     def is_unpublished(self, user: Identity) -> bool:
         """Return whether the engine could have published the port, but nothing listens on it on the node."""
         return self._is_behind_engine and self.port != NO_PORT and is_free(self.port, [], user)
-
-
-def job_port(job: int, number: int) -> int:
-    """Return a port of the job with the number `job`: the first is for its containers, and its step 0.
-
-    Step N has port number N + 1, and set N of `ssh_hook options` has port number N. Nodes agree on it without
-    communication; it may be in use.
-    """
-    return _FIRST_PORT + (job + _STEP * (number - 1)) % len(PORTS_OF_JOBS)
 
 
 class Programs:

@@ -19,7 +19,7 @@ from ..linux.fast_stdlib import closing, fsdecode, os, signal
 from ..linux.process import all_processes, pid_namespace
 from ..log import ERROR, INFO, log
 from ..node import door_collection, earlier, job_place, job_record, locks, places, record, user_child
-from .sweep import is_young
+from .orphans import is_young
 
 _TIMEOUT = 30.0  # seconds for all users
 _ONE = 0.5  # seconds for one, whose Prolog may fail meanwhile

@@ -19,7 +19,7 @@ from ssh_hook.dispatch import parse
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError
-from ssh_hook.schedulers.hosts import selected_hosts
+from ssh_hook.schedulers.host_notation import selected_hosts
 from ssh_hook.schedulers.jobs import selected_port
 from ssh_hook.schedulers.nodes import SSH, launcher
 

@@ -11,7 +11,7 @@ from ssh_hook.dispatch import dispatch
 from ssh_hook.errors import HookError
 from ssh_hook.keys.errors import KeyStoreError
 from ssh_hook.oci.host_list import MAX_TEXT
-from ssh_hook.start.server import job_port
+from ssh_hook.start.port import job_port
 
 SITE = {"SERVER_PORT_DEFAULT": "15263", "PATH": "/nowhere"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ssh_hook.linux import fast_stdlib
 from ssh_hook.linux.process import Process, all_processes
-from ssh_hook.start import members
+from ssh_hook.start import enroot_members
 
 COUNT = 60
 
@@ -63,7 +63,7 @@ def test_a_python_that_was_built_without_pidfds_ends_processes(monkeypatch: pyte
         process = Process(child.pid)
         process.kill()
         assert child.wait() == -signal.SIGKILL
-        members.await_end_of(process)
+        enroot_members.await_end_of(process)
         process.close()
 
 

@@ -19,7 +19,7 @@ from ssh_hook.node.running import Rights
 from ssh_hook.oci.json_reader import Node
 from ssh_hook.start import attach
 from ssh_hook.start.channel import Made
-from ssh_hook.start.gate import Gate, OpenGate
+from ssh_hook.start.imitated_gate import Gate, OpenGate
 
 
 class Hook:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ssh_hook.confine.apply import capability_names
 from ssh_hook.errors import HookError
-from ssh_hook.start import from_enroot, watcher
+from ssh_hook.start import enroot_watcher, from_enroot
 
 
 def test_variables_are_those_that_enroot_takes(tmp_path: Path) -> None:
@@ -42,11 +42,11 @@ def test_capabilities_have_names() -> None:
 
 def test_capability_sets_are_compared_bit_by_bit() -> None:
     few, many = {"CapPrm": "0000000000000003"}, {"CapPrm": "000001ffffffffff"}
-    assert watcher._is_subset("CapPrm", few, many)
-    assert not watcher._is_subset("CapPrm", many, few)
-    assert not watcher._is_subset("CapPrm", few, {})
+    assert enroot_watcher._is_subset("CapPrm", few, many)
+    assert not enroot_watcher._is_subset("CapPrm", many, few)
+    assert not enroot_watcher._is_subset("CapPrm", few, {})
 
 
 def test_a_status_is_read_by_its_fields() -> None:
-    fields = watcher._status_fields(b"Name:\ta:b\nNoNewPrivs:\t1\nSeccomp:\t2\n")
+    fields = enroot_watcher._status_fields(b"Name:\ta:b\nNoNewPrivs:\t1\nSeccomp:\t2\n")
     assert (fields["Name"], fields["NoNewPrivs"], fields["Seccomp"]) == ("a:b", "1", "2")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from ssh_hook.node.job_record import JobRecord
 from ssh_hook.oci.settings import NO_PORT, Settings
-from ssh_hook.start.job import Job
-from ssh_hook.start.server import PORTS_OF_JOBS, Server, job_port
+from ssh_hook.start.job_hosts import Job
+from ssh_hook.start.port import PORTS_OF_JOBS, job_port
+from ssh_hook.start.server import Server
 
 NUMBER, AUTO, NONE = 17000, "auto", None
 HOSTS = {"nid001": 4, "nid002": 4}

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux.identity import Identity
-from ssh_hook.start import port, port_holder
+from ssh_hook.start import port_check, port_holder
 
 LIBRARY = """
 class DiagSocket:
@@ -56,7 +56,7 @@ def test_a_port_that_is_taken_names_both_jobs(monkeypatch: pytest.MonkeyPatch) -
         holder.listen()
         number = holder.getsockname()[1]
         with pytest.raises(HookError) as caught:
-            port.require_free(number, ["127.0.0.1"], user, [], "it", " of job 1234")
+            port_check.require_free(number, ["127.0.0.1"], user, [], "it", " of job 1234")
     assert str(caught.value).startswith(
         f"port {number} of job 1234 is in use by process 7 (dropbear) of uid 5 in job 11234: choose another with it"
     )

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 from ssh_hook.linux.process import Process
 from ssh_hook.node import last_messages
-from ssh_hook.start import watcher as module
-from ssh_hook.start.watcher import Watcher
+from ssh_hook.start import enroot_watcher as module
+from ssh_hook.start.enroot_watcher import Watcher
 
 MANY, NONE = "000001ffffffffff", "0000000000000000"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ssh_hook.dispatch import parse
 from ssh_hook.errors import HookError
 from ssh_hook.schedulers import jobs
-from ssh_hook.schedulers.hosts import MAX_HOSTS, expand, selected_hosts
+from ssh_hook.schedulers.host_notation import MAX_HOSTS, expand, selected_hosts
 from ssh_hook.schedulers.jobs import selected_port
 
 SITE = {"SERVER_PORT_DEFAULT": "15263"}

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError
-from ssh_hook.start import from_runtime
-
-
-def settings(join: bool) -> Any:
-    return SimpleNamespace(join=join)
+from ssh_hook.start import stages
 
 
 @pytest.fixture
@@ -34,19 +28,17 @@ def forked() -> Iterator[int]:
 
 
 def test_process_that_has_yet_to_run_its_program(forked: int) -> None:
-    assert from_runtime._first_process(forked, settings(join=True)).pid == forked
+    assert stages._started_by_runtime(forked).pid == forked
 
 
 def test_process_that_runs_its_program_already() -> None:
     with pytest.raises(HookError, match=rf"first process \(pid {os.getpid()}\) already runs a program: call the hook"):
-        from_runtime._first_process(os.getpid(), settings(join=True))
+        stages._started_by_runtime(os.getpid())
 
 
 def test_no_process_that_has_yet_to_run_its_program_called_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        from_runtime.Process, "parent", lambda _self: 0
-    )  # a shell that only forked may have called pytest
+    monkeypatch.setattr(stages.Process, "parent", lambda _self: 0)  # a shell that only forked may have called pytest
     with pytest.raises(
         HookError, match="JOIN_NAMESPACES is false, but the hook was not called by a container's first process"
     ):
-        from_runtime._first_process(0, settings(join=False))
+        stages._above_hook()

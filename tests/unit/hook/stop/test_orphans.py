@@ -17,7 +17,7 @@ from ssh_hook.linux.process import Process, pid_namespace
 from ssh_hook.node import locks, record, user_child
 from ssh_hook.node.record import Record
 from ssh_hook.stop import janitor, rules
-from ssh_hook.stop import sweep as module
+from ssh_hook.stop import orphans as module
 
 TEMPLATES = Path(__file__).resolve().parents[4] / "roles/ssh_hook/templates"
 LIMIT = rules._TIMEOUT

@@ -11,8 +11,8 @@ from ssh_hook.log import WARNING
 from ssh_hook.node import job_record
 from ssh_hook.node.job_record import JobRecord
 from ssh_hook.oci.settings import NO_PORT
-from ssh_hook.start import job as module
-from ssh_hook.start.job import find_job
+from ssh_hook.start import job_hosts as module
+from ssh_hook.start.job_hosts import find_job
 
 HOSTS = {"nid001": 4, "nid002": 4}
 RECORD = JobRecord(2001, "alps", HOSTS, 1764390000, 1230)

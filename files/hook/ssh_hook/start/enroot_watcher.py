@@ -6,9 +6,9 @@ directory, and not dumpable. It opens the gate when the container's first proces
 no_new_privs.
 
 A container has ended when its first process has exited and only the daemon, its sessions, and the watcher are left in
-its mount namespace (members.py): pyxis ends the first process as soon as the tasks of a job have joined. Orphans of
-sessions become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all descendants of sessions can be recognized.
-If SSH ends before the container, the watcher saves a message for ``ssh_hook why``.
+its mount namespace (enroot_members.py): pyxis ends the first process as soon as the tasks of a job have joined. Orphans
+of sessions become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all descendants of sessions can be
+recognized. If SSH ends before the container, the watcher saves a message for ``ssh_hook why``.
 
 Format: proc_pid_status(5).
 """
@@ -27,8 +27,8 @@ from ..linux.process import Process
 from ..log import log
 from ..node import last_messages
 from ..stop.rules import end_daemon
-from .gate import Gate
-from .members import Members, await_end_of
+from .enroot_members import Members, await_end_of
+from .imitated_gate import Gate
 from .plan import Ending
 
 if TYPE_CHECKING:

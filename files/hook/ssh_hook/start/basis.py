@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the plans of all starts have in common, and how parts of them are made from it."""
+
+from __future__ import annotations
+
+from ..confine.lsm import Labels
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..node import door, login_log, monitor
+from ..node.engine import state_directory
+from .description import describe
+from .job_hosts import find_job
+from .registration import DaemonEntry
+from .server import Server
+
+if TYPE_CHECKING:
+    from ..linux.cgroups import Cgroups
+    from ..linux.identity import Identity
+    from ..linux.namespaces import Namespaces
+    from ..linux.process import Process
+    from ..node.engine import Engine
+    from ..node.owner import Owner
+    from ..oci.oci_config import Container
+    from ..oci.settings import Settings
+
+
+class Basis:
+    """The basis of one plan (plan.py).
+
+    Attributes:
+        container, settings, owner, init, namespaces, cgroups, labels, server, cache: as in StartPlan.
+        job: the container's job.
+        in_user_namespace: whether the container has a user namespace other than the initial one.
+    """
+
+    def __init__(
+        self,
+        container: Container,
+        settings: Settings,
+        engine: Engine,
+        owner: Owner,
+        init: Process,
+        process: int,
+        namespaces: Namespaces,
+        cgroups: Cgroups,
+        labels: Labels,
+        *,
+        port_option: str,
+        has_own_network: bool,
+        is_behind_engine: bool = False,
+    ) -> None:
+        """Find the job, and decide where the server listens. Raises HookError.
+
+        `process` is the open directory in /proc of a process in the container's namespaces. The last three arguments
+        are as in Server.
+        """
+        self.container = container
+        self.settings = settings
+        self.owner = owner
+        self.init = init
+        self.namespaces = namespaces
+        self.cgroups = cgroups
+        self.labels = labels
+        self.job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
+        self.server = Server(container.annotations, settings, port_option, self.job, has_own_network, is_behind_engine)
+        self.cache = state_directory(engine.host_uid)
+        self.in_user_namespace = engine.is_rootless or namespaces.has("user")
+        self._engine = engine
+        self._process = process
+
+    def make_door(self, user: int) -> door.Door:
+        """Make the door for `user`, a uid of the hook's user namespace. Raises OSError and HookError."""
+        return door.make_door(
+            self._engine.host_uid,
+            user,
+            self._process if self.namespaces.has("user") else None,
+            in_user_namespace=self.in_user_namespace,
+            in_job=self.job.name != "",
+            label=self.labels.socket_label,
+        )
+
+    def entry(
+        self,
+        engine: str,
+        identity: str,
+        name: str,
+        variables: dict[str, str],
+        pidfile: tuple[str, Identity],
+        attached: str = "",
+    ) -> DaemonEntry:
+        """Return the daemon's entry. Raises OSError.
+
+        `engine`, `identity`, `name` and `attached` are as in `describe`, and `pidfile` is as in DaemonEntry.
+        `variables` are the engine's.
+        """
+        host_uid = self._engine.host_uid
+        description = describe(
+            engine,
+            identity,
+            name,
+            job=self.job,
+            cgroups=self.cgroups,
+            environments=(self.container.environment, variables),
+            is_rootless=self._engine.is_rootless,
+            server=self.server,
+            process=self._process,
+            owner=host_uid or self.owner.file_owner.uid,
+            attached=attached,
+        )
+        return DaemonEntry(self.init, self.server.programs, host_uid, self.job.name != "", description, pidfile)
+
+    def open_login_log(self, variables: dict[str, str], **known: str) -> login_log.LoginLog:
+        """Return how Dropbear logs logins. `variables` are the engine's; `known` are further fields of its lines."""
+        job = self.job.name or monitor.job_by_variables(variables)
+        fields = {"uid": str(self.owner.entry.uid), **known, "job": job}
+        return login_log.open_login_log(self.owner.name, self.settings.log_commands, fields)
