@@ -1828,7 +1828,7 @@ CONTRACT = (
     ),
     Fault(
         "`com.hooks.ssh.port`",
-        "Server.__init__",
+        "choose_port",
         "settings.port if annotations.port is None else annotations.port",
         "settings.port",
         "hook/test_behaviours.py::test_port",
