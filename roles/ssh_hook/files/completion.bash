@@ -15,7 +15,7 @@ _ssh_hook() {
         esac
         case ${COMP_WORDS[1]} in
             keygen) options="--overwrite" ;;
-            client-config) options="--hostfile --port --jump --via --keys" ;;
+            client-config) options="--hostfile --port --jump --via --keys --install --uninstall" ;;
             connect) options="--job --name --via" ;;
             wait) options="--hostfile --port --job --timeout" ;;
             status) options="--json --hosts" ;;

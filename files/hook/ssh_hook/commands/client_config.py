@@ -16,6 +16,7 @@ from ..node.caller import caller
 from ..schedulers import host_notation, nodes
 from ..schedulers.jobs import selected_port
 from ..schedulers.nodes import SRUN, SUFFIX
+from . import ssh_config
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _SSH_PORT = 22  # omitted in known_hosts
@@ -74,13 +75,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="with --jump: write the key and a configuration for a laptop, for programs that do not support "
         "ProxyCommand",
     )
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument(
+        "--install", action="store_true", help="put the line with Include at the top of your ~/.ssh/config on this host"
+    )
+    change.add_argument("--uninstall", action="store_true", help="remove that line, and do nothing else")
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Write the files and print the remaining steps; or print the lines for a laptop.
+    """Write the files and print the remaining steps; or print the lines for a laptop; or remove the line with Include.
 
     Raises HookError and KeyStoreError.
     """
+    if arguments.jump is not None and (arguments.install or arguments.uninstall):
+        raise HookError(ARGUMENTS_WRONG, "--install and --uninstall are for this host, and --jump is for a laptop")
+    if arguments.uninstall:
+        changed = ssh_config.take_out(_include(writer.client_directory(caller(settings)[0])))
+        print(f"Removed the line from {changed}." if changed else "~/.ssh/config has no such line.")
+        return 0
     if arguments.jump is not None and not arguments.keys:
         if arguments.hosts or arguments.hostfile is not None:
             raise HookError(ARGUMENTS_WRONG, "connecting directly to hosts needs the containers' key: add --keys")
@@ -88,17 +100,23 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         return 0
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
     names = host_notation.selected_hosts(arguments, settings) if is_given else []
-    print(client_config(names, selected_port(arguments, settings), settings, arguments.jump, arguments.via))
+    port = selected_port(arguments, settings)
+    print(client_config(names, port, settings, arguments.jump, arguments.via, arguments.install))
     return 0
 
 
 def client_config(
-    names: list[str], port: int, settings: dict[str, str], jump: str | None = None, via: str = "ssh"
+    names: list[str],
+    port: int,
+    settings: dict[str, str],
+    jump: str | None = None,
+    via: str = "ssh",
+    install: bool = False,
 ) -> str:
     """Write the caller's key, known_hosts and configuration for containers on hosts; return the remaining steps.
 
     `names` are the hosts, `jump` is a jump host for them. `via` is how containers of jobs are reached, as in `ssh_hook
-    connect`. Raises HookError and KeyStoreError.
+    connect`. With `install`, ~/.ssh/config includes the configuration. Raises HookError and KeyStoreError.
     """
     if jump is not None:
         _check_jump(jump)
@@ -116,7 +134,12 @@ def client_config(
     if jump is not None:
         files[_LAPTOP] = laptop_config(names, jump, path, via).encode()
     writer.write_client(directory, files)
-    include = _quoted(f"{path}/{writer.CLIENT_CONFIG}")
+    include = _include(writer.client_directory(directory))
+    if install:
+        changed = ssh_config.put_on_top(include)
+        first = f"Put at the top of {changed}: {include}" if changed else f"~/.ssh/config begins with: {include}"
+    else:
+        first = f"Put this line at the top of ~/.ssh/config:\n{include}"
     ways = "\n".join(
         [
             "Then, through the nodes' own sshd:" if via == "ssh" else "Then, the first two through a step of the job:",
@@ -128,8 +151,13 @@ def client_config(
     others = len(names) - 1
     more = f", and {others} more host{'s' if others > 1 else ''}" if others > 0 else ""
     direct = f"\nOr directly: ssh {PREFIX}{names[0]}{more}" if names else ""
-    told = f"Put this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
+    told = f"{first}\n{ways}{direct}"
     return told if jump is None else f"{told}\n{_laptop_steps(jump, path)}"
+
+
+def _include(directory: str) -> str:
+    """Return the line for ~/.ssh/config that includes the one in the client's `directory`. Raises HookError."""
+    return f"Include {_quoted(f'{_tilde_path(directory)}/{writer.CLIENT_CONFIG}')}"
 
 
 def _at_port(names: list[str], port: int) -> list[str]:

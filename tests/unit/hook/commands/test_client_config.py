@@ -624,3 +624,34 @@ def test_names_that_ssh_would_read_as_something_else(name: str) -> None:
 def test_paths_that_ssh_would_read_as_something_else(path: str) -> None:
     with pytest.raises(HookError, match="cannot contain the path"):
         config(["node1"], 1, "alice", path, ["ssh-ed25519"])
+
+
+def test_install_and_uninstall(
+    settings: dict[str, str], client: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As a user types it, and as ssh reads the result: a host of the user's own keeps its options."""
+    home = Path(settings["HOOK_BASE_DIR"], "alice")
+    entry = pwd.struct_passwd(("alice", "x", os.getuid(), os.getgid(), "", str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: entry)
+    monkeypatch.delenv("SLURM_JOB_NODELIST", raising=False)
+    own = home / ".ssh/config"
+    own.parent.mkdir(mode=0o700)
+    own.write_text("User bob\nHost server\n    Port 2222\n")
+    include = "Include ~/.oci-hooks/ssh/client/config"
+    for first in (f"Put at the top of {own}: {include}", f"~/.ssh/config begins with: {include}"):
+        assert main(["client-config", "--install"], settings) == 0
+        said = capfd.readouterr().out.splitlines()
+        assert said[0] == first and said[2].startswith("ssh job1234 ")
+        assert own.read_text() == f"{include}\nUser bob\nHost server\n    Port 2222\n"
+    at_their_places = home / "absolute"  # ssh takes ~ from the real passwd database
+    at_their_places.write_text(own.read_text().replace("~", str(home)))
+    assert "connect --job" in ssh_reads(at_their_places, "job1234")["proxycommand"]
+    server = ssh_reads(at_their_places, "server")
+    assert (server["user"], server["port"]) == ("bob", "2222") and "proxycommand" not in server
+    assert main(["client-config", "--uninstall"], settings) == 0
+    assert capfd.readouterr().out == f"Removed the line from {own}.\n"
+    assert own.read_text() == "User bob\nHost server\n    Port 2222\n"
+    assert main(["client-config", "--uninstall"], settings) == 0
+    assert capfd.readouterr().out == "~/.ssh/config has no such line.\n"
+    assert main(["client-config", "--jump", "login", "--install"], settings) == 1
+    assert "--install and --uninstall are for this host" in capfd.readouterr().err
