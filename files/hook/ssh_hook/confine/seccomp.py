@@ -10,8 +10,8 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 from __future__ import annotations
 
 from ..errors import SECCOMP_UNKNOWN, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
-from ..linux.files import is_own, replace_files
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, sha256, stat
+from ..linux.files import is_own, read_own, replace_files
 from ..node.locks import make_place
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ class _CachedProgram:
 
     def read(self) -> bytes | None:
         """Return the program; None if it is not cached, or someone else could have written it."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            with closing(self._open()) as directory, closing(os.open(self._name, flags, dir_fd=directory)) as file:
-                program = read_all(file, _MAX_PROGRAM) if is_own(os.fstat(file)) else b""
+            with closing(self._open()) as directory:
+                program = read_own(self._name, _MAX_PROGRAM, directory) or b""
         except OSError:
             return None
         return program if 0 < len(program) <= _MAX_PROGRAM and len(program) % 8 == 0 else None

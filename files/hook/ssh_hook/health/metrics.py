@@ -14,8 +14,8 @@ import stat
 import time
 
 from ..errors import INTERNAL, NOT_TRUSTED, HookError, kind_of_os
-from ..linux.fast_stdlib import closing, read_all
-from ..linux.files import READ, is_own
+from ..linux.fast_stdlib import closing
+from ..linux.files import is_own, read_own
 from ..node import last_messages, places, user_child
 from ..node.inventory import find_all_daemons
 from ..node.public_file import replace
@@ -122,13 +122,9 @@ def _open_own(path: str) -> int:
 def _read(name: str, directory: int) -> str:
     """Return the text of an earlier file; empty if there is none, or it is not the caller's."""
     try:
-        descriptor = os.open(name, READ, dir_fd=directory)
+        return (read_own(name, _MAX_SIZE, directory) or b"").decode("ascii", "replace")
     except OSError:
         return ""
-    with closing(descriptor):
-        if not is_own(os.fstat(descriptor)):
-            return ""
-        return read_all(descriptor, _MAX_SIZE).decode("ascii", "replace")
 
 
 def _kinds_of_errors(since: int, now: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat, write_all
+from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, read_all, stat, write_all
 from .ownership import only_user_can_change
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ def is_same(first: os.stat_result, second: os.stat_result) -> bool:
 def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
     """Return whether only the caller can write the file, and it is of type `kind` (S_IFREG, S_IFDIR and the like)."""
     return stat.S_IFMT(status.st_mode) == kind and only_user_can_change(status, os.geteuid())
+
+
+def read_own(name: str, limit: int, directory: int) -> bytes | None:
+    """Return up to `limit` bytes and one more of a file that only the caller can write; None if others can.
+
+    It is the file `name` in the open `directory`. Raises OSError, also for a link.
+    """
+    with closing(os.open(name, READ, dir_fd=directory)) as file:
+        return read_all(file, limit) if is_own(os.fstat(file)) else None
 
 
 def rewrite(handle: int, data: bytes) -> None:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import HookError, describe_failure, kind_of
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all
-from ..linux.files import READ, is_own
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os
+from ..linux.files import read_own
 from ..linux.process import pid_namespace
 from ..log import INFO, log
 from . import door_collection, record
@@ -32,11 +32,11 @@ def _named(path: str) -> Iterator[tuple[str, Record | None]]:
         with closing(open_own(path)) as directory:
             for name in os.listdir(directory)[:_MAX_NAMES]:
                 try:
-                    with closing(os.open(name, READ, dir_fd=directory)) as file:
-                        if is_own(os.fstat(file)):
-                            yield name, record.parse(fsdecode(read_all(file, _MAX_SIZE)))
+                    data = read_own(name, _MAX_SIZE, directory)
                 except OSError:
                     continue  # its container has ended
+                if data is not None:
+                    yield name, record.parse(fsdecode(data))
     except OSError:
         return  # there is none, or another user's
 

@@ -13,8 +13,8 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 from __future__ import annotations
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, fsdecode, fsencode, os, read_all, read_file
-from ..linux.files import READ, is_own
+from ..linux.fast_stdlib import TYPE_CHECKING, create_file, fsdecode, fsencode, os, read_file
+from ..linux.files import read_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 from . import places
 
@@ -218,18 +218,16 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
     Raises HookError if it is writable by others than the caller, or its format is wrong.
     """
     try:
-        descriptor = os.open(name, READ, dir_fd=directory)
+        data = read_own(name, _MAX_SIZE, directory)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise HookError(SYSTEM, f"cannot read {printable(name)} in {where}: {error.strerror}") from None
     what = f"{printable(name)} in {where} is not"
     remedy = "remove it when its container is gone"
-    with closing(descriptor):
-        if not is_own(os.fstat(descriptor)):
-            raise HookError(NOT_TRUSTED, f"{what} a file that only root can write: {remedy}")
-        text = fsdecode(read_all(descriptor, _MAX_SIZE))
-    record = parse(text)
+    if data is None:
+        raise HookError(NOT_TRUSTED, f"{what} a file that only root can write: {remedy}")
+    record = parse(fsdecode(data))
     if record is None:
         raise HookError(NOT_TRUSTED, f"{what} a record of this hook: {remedy}")
     return record
