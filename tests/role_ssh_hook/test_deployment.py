@@ -863,6 +863,21 @@ def test_leaked_keys_are_revoked(daemons_home: Path) -> None:
     assert not (daemons_home / ".oci-hooks").exists()
 
 
+@pytest.mark.parametrize("user", ["daemon", "4711"])
+def test_daemons_end_and_keys_stay(daemons_home: Path, user: str) -> None:
+    """Also of a uid without account and home."""
+    as_daemon(LAUNCHER, "keygen")
+    key = daemons_home / ".oci-hooks/ssh/keys/id_dropbear"
+    before = key.read_bytes()
+    site: dict[str, object] = {"ssh_hook_revoke_keys_of": [user], "ssh_hook_revoke_state": "unchanged"}
+    with daemon(user=4711 if user == "4711" else 1) as pid:
+        done = play("revoke", variables=site)
+        assert (done.status, done.changed) == (0, 1), done.said
+        assert f"SSH daemons of {user} that ended, with their sessions: pids {pid}." in done.words
+        assert not Path(f"/proc/{pid}/exe").exists()
+    assert key.read_bytes() == before
+
+
 def test_daemons_of_a_uid_without_account_and_home_end() -> None:
     gone: dict[str, object] = {"ssh_hook_revoke_keys_of": [4711], "ssh_hook_revoke_state": "absent"}
     with daemon(user=4711) as pid:
@@ -877,6 +892,10 @@ def test_daemons_of_a_uid_without_account_and_home_end() -> None:
     [
         ({}, "ssh_hook_revoke_keys_of names no user: add for example"),
         ({"ssh_hook_revoke_keys_of": ["gone"]}, "gone: there is no such user in /opt/oci-hooks/etc/passwd"),
+        (
+            {"ssh_hook_revoke_keys_of": ["gone"], "ssh_hook_revoke_state": "unchanged"},
+            "gone: there is no such user in /opt/oci-hooks/etc/passwd",
+        ),
         ({"ssh_hook_revoke_keys_of": ["daemon"], "ssh_hook_revoke_state": "new"}, "ssh_hook_revoke_state"),
     ],
 )
