@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from containers import ALICE, BOB, COPIES, ENTRIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
+from hook_log import Syslog
 from patience import within
 from recorded import age
 from refusals import assert_one_line
@@ -177,6 +178,55 @@ def test_programs_and_records_that_are_not_there(tmp_path: Path) -> None:
     assert (status, "programs: cannot find /no/such/bin/dropbear" in line) == (1, True)
     status, line = health("env", "PASSWD_FILE=")
     assert (status, line.count("PASSWD_FILE") >= 1) == (1, True)
+
+
+# A container of a user's.
+
+
+def probe(*prefix: str, user: str = "alice") -> tuple[int, str]:
+    """Return exit status and line of a check of the node with a container; nothing of it is left."""
+    before = run(["podman", "ps", "--all", "--quiet"]).checked().out
+    done = run([*prefix, LAUNCHER, "doctor", "--node", "--probe", user])
+    assert (done.err, done.out.count(b"\n")) == (b"", 1)
+    assert run(["podman", "ps", "--all", "--quiet"]).checked().out == before
+    assert list(Path("/run").glob("ssh_hook-probe-*")) == []
+    return done.status, done.text
+
+
+def test_a_user_logs_in_to_a_container_without_an_image(syslog: Syslog) -> None:
+    """No warning says what is meant to be so, as that no other node can reach it."""
+    status, line = probe()
+    assert (status, "; alice logged in to a new container, in " in line) == (0, True), line
+    assert syslog.with_text("[port-unusable]") == []
+
+
+def test_a_user_who_cannot_log_in_is_a_problem() -> None:
+    with mode(Path("/home/alice"), 0o022):
+        status, line = probe()
+    assert status == 1
+    assert line.startswith("problem: probe: alice cannot log in to a new container (status ")
+    status, line = probe(user="nobody-here")
+    assert (status, line) == (1, f"problem: probe: --probe: nobody-here is not in {PASSWD}: give a user who is")
+
+
+def test_a_podman_that_does_not_answer_is_a_problem(tmp_path: Path) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text('#!/bin/sh\n[ "$1" = rm ] || exec sleep 1000\n', encoding="utf-8")
+    podman.chmod(0o755)
+    status, line = probe("env", f"PATH={tmp_path}:{os.environ['PATH']}")
+    assert (status, "(status -1, 'no answer within 30 s')" in line) == (1, True), line
+
+
+def test_no_container_starts_on_a_node_with_a_problem() -> None:
+    with empty(PASSWD):
+        status, line = probe()
+    assert (status, line.startswith("problem: settings: "), "probe" in line) == (1, True, False), line
+
+
+def test_a_probe_is_part_of_the_nodes_check() -> None:
+    done = run(as_user(ALICE, LAUNCHER, "doctor", "--probe", "alice"))
+    assert (done.status, done.out) == (1, b"")
+    assert_one_line(done.err.decode(), "--probe is for root's check of a node: add --node", kind="arguments-wrong")
 
 
 # Metrics.

@@ -15,7 +15,7 @@ from pathlib import Path
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
 # The others in these rooms are called by users.
 ROOMS_OF_COMMANDS = {HOOK / "commands", HOOK / "health"}
-ROOTS_COMMANDS = ("sweep.py", "metrics.py", "node_health.py", "refresh_passwd.py", "prolog.py", "epilog.py")
+ROOTS_COMMANDS = ("sweep.py", "metrics.py", "node_health.py", "probe.py", "refresh_passwd.py", "prolog.py", "epilog.py")
 OF_OS = frozenset(
     "access chdir chmod chown execve link listdir lstat mkdir open readlink rename replace rmdir scandir stat statvfs "
     "symlink truncate unlink utime".split()
@@ -41,6 +41,8 @@ REASONS = {
     "health/node_health.py _check_code": "of the directory and all above it, what users can change is refused first",
     "health/node_health.py _check_programs": SETTING,
     "health/node_health.py _check_records": "/var/lib and /run are root's",
+    "health/probe.py probe": "only root writes to /run, where this process has just made the directory",
+    "health/probe.py _shared": "only root writes to /, and to the directory in /run that this process has made",
     "commands/refresh_passwd.py _refresh": SETTING,
     "confine/lsm.py Labels.__init__": KERNEL,
     "confine/lsm.py label_of": KERNEL,

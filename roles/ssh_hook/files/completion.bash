@@ -22,7 +22,7 @@ _ssh_hook() {
             options) options="--engine --port --hosts --hostfile --wait --set" ;;
             logins) options="--json --since" ;;
             why) options="--json --job" ;;
-            doctor) options="--json --node" ;;
+            doctor) options="--json --node --probe" ;;
             sweep) options="--metrics" ;;
             attach) options="--name --port --without-seccomp" ;;
             detach) options="--name" ;;

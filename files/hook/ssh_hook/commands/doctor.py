@@ -14,7 +14,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 
-from ..errors import printable
+from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..health import hook_files
 from ..health.checks import (
     CLIENT_PROGRAMS,
@@ -65,14 +65,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--node", action="store_true", help="check the node itself and print one line, for health checks (as root)"
     )
+    parser.add_argument(
+        "--probe",
+        metavar="USER",
+        help="with --node, and if the checks find no problem: start a container of USER with podman, and log in to it",
+    )
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Print the result of each check; return 1 if one is a problem. Raises HookError for --node without root."""
+    """Print the result of each check; return 1 if one is a problem. Raises HookError if the arguments are wrong."""
     if arguments.node:
         from ..health import node_health
 
-        return node_health.run(settings, as_json=arguments.json)
+        return node_health.run(settings, as_json=arguments.json, probed_user=arguments.probe)
+    if arguments.probe is not None:
+        raise HookError(ARGUMENTS_WRONG, "--probe is for root's check of a node: add --node")
     daemons = find_daemons()  # this call and the next fork, so no thread may run yet
     running, unseen = look()
     checks = _checks(daemons, unserved(running, daemons), unseen, settings)

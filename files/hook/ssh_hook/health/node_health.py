@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ssh_hook doctor --node``: check as root whether this node can start SSH daemons in containers; print one line.
 
-It is for health checks of nodes between jobs. It uses no network, reads no user's files, and changes nothing.
+It is for health checks of nodes between jobs. It uses no network, reads no user's files, and changes nothing; with
+``--probe``, a container does (probe.py).
 """
 
 from __future__ import annotations
@@ -29,14 +30,21 @@ from .hook_files import files_naming_hook
 _DEADLINE = 3.0  # seconds for each of six checks, which take milliseconds unless a file system hangs
 
 
-def run(settings: dict[str, str], *, as_json: bool) -> int:
-    """Print one line, or JSON; return 1 if a check finds a problem. Raises HookError unless run by root."""
+def run(settings: dict[str, str], *, as_json: bool, probed_user: str | None = None) -> int:
+    """Print one line, or JSON; return 1 if a check finds a problem. Raises HookError unless run by root.
+
+    `probed_user` is the name of a user in whose name a container is started if all other checks succeed.
+    """
     if os.geteuid() != 0:
         raise HookError(
             ARGUMENTS_WRONG,
             "doctor --node checks what only root can see: run it as root, or 'ssh_hook doctor' as yourself",
         )
     results = {name: within_deadline(check, settings, _DEADLINE) for name, check in CHECKS.items()}
+    if probed_user is not None and all(kind == OK for kind, _text in results.values()):
+        from .probe import DEADLINE, probe  # here: most checks need no container
+
+        results["probe"] = within_deadline(lambda values: probe(probed_user, values), settings, DEADLINE)
     problems = [f"{name}: {text}" for name, (kind, text) in results.items() if kind == PROBLEM]
     if as_json:
         print(checks.as_json(results))
