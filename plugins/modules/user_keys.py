@@ -87,6 +87,9 @@ options:
       - V(skip) omits the user, also from RV(users), and counts such users in RV(without_home). Use it for a range of
         uids if homes are created at the users' first logins.
       - O(base_dir) itself must exist.
+      - Under autofs, each user without a home costs an attempt to mount one, which takes minutes for many thousands.
+        Run such a task where the parent directory of all homes is mounted, such as on the file server, with
+        O(base_dir) there.
     type: str
     choices: [fail, skip]
     default: fail

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from containers import ALICE, ENGINES, SETTINGS, call_hook, configuration, keys, shell_around, wait_for
+from held import private_fuse
 from hook_log import Syslog
 from refusals import assert_one_line, assert_refused
 from starter import Starter
@@ -33,6 +34,23 @@ def test_no_keys(start: Starter, syslog: Syslog, no_keys: None, engine: str) -> 
     assert_refused(
         start, syslog, engine, "alice has no SSH keys in", str(keys()), "run 'ssh_hook keygen'", kind="no-keys"
     )
+
+
+def test_a_home_that_is_the_users_own_fuse(start: Starter, syslog: Syslog) -> None:
+    home = Path("/run/hook-test-homes/alice")
+    home.mkdir(parents=True)
+    try:
+        with private_fuse(home):
+            assert_refused(
+                *(start, syslog, "crun"),
+                f"cannot open the user's directory {home}: Permission denied: if it is on FUSE",
+                "mount it with allow_other",
+                kind="no-keys",
+                settings={"HOOK_BASE_DIR": str(home.parent)},
+            )
+    finally:
+        home.rmdir()
+        home.parent.rmdir()
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])

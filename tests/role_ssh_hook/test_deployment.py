@@ -420,6 +420,30 @@ def test_check_mode_names_the_packages_that_are_missing(untouched: dict[str, str
     assert listing() == untouched
 
 
+# Without repositories, and without the Python package that Ansible needs for apt.
+OFFLINE = (
+    "unshare",
+    "--mount",
+    "--net",
+    "sh",
+    "-c",
+    "for d in /var/lib/apt /var/cache/apt /usr/lib/python3/dist-packages/pyroute2; do "
+    "mount -t tmpfs -o mode=755 none $d; done; "
+    'mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial; exec "$@"',
+    "-",
+)
+
+
+def test_a_node_without_repositories_is_told_what_is_missing(untouched: dict[str, str]) -> None:
+    refused = play("converge", before=OFFLINE)
+    assert refused.status != 0
+    assert (
+        "The package manager of node cannot install python3-cryptography and python3-pyroute2 (ssh_hook_packages; the "
+        "error above says why): let the node reach its repositories"
+    ) in refused.words
+    assert (listing(), LAUNCHER.exists()) == (untouched, False)
+
+
 def test_deployment_installs_all_of_it_whatever_the_umask(untouched: dict[str, str]) -> None:
     old = os.umask(0o077)
     try:

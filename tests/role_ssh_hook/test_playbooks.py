@@ -272,6 +272,13 @@ def test_the_preflight_alone_notices_versions_that_a_deployment_refuses(
     refused(
         untouched, unknown, "dropbear_version 2026.99 is not known to this role", "set dropbear_sha256 to the SHA-256"
     )
+    wrong = play("deploy", "--tags=preflight", variables={"dropbear_sha256": "0123"})
+    refused(
+        untouched,
+        wrong,
+        "dropbear_sha256 is '0123', but a SHA-256 has 64 lower case hexadecimal digits: remove it, since this role has "
+        "the digest of dropbear-2026.94.tar.bz2.",
+    )
     hosts = tmp_path / "hosts.json"
     hosts.write_text(json.dumps({"all": {"hosts": {"node": {}, "other": {"dropbear_openssh_version": "10.4p1"}}}}))
     several = play("deploy", "--tags=preflight", inventory=str(hosts))

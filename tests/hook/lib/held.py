@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ NO_WRITES = "write"  # to a regular file
 NO_MEMORY = "read,map,map,map"  # of three processes called dropbear, whatever the path is: their cmdline
 NO_END = "mount"  # mounts a file system on a name, in a mount namespace of her own: who removes the name waits
 _NO_UNMOUNT = "request"
+_MNT_DETACH = 2  # of umount(2)
 
 
 @contextmanager
@@ -51,6 +53,23 @@ def never_let_go(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with held(str(server), _NO_UNMOUNT, pass_fds=[server]) as process:
         os.close(server)
         yield process
+
+
+@contextmanager
+def private_fuse(path: Path) -> Iterator[None]:
+    """Meanwhile a file system of alice's is mounted on the directory `path` that, as by default, only she may use.
+
+    mount(8) would look at it, which root may not.
+    """
+    libc = ctypes.CDLL(None)
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40700,user_id={ALICE},group_id={ALICE}"
+    try:
+        assert libc.mount(b"none", bytes(path), b"fuse", 0, options.encode()) == 0
+        yield
+    finally:
+        os.close(server)
+        assert libc.umount2(bytes(path), _MNT_DETACH) == 0
 
 
 @contextmanager

@@ -142,7 +142,8 @@ def open_parent(directory: str, create: bool = False) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         missing_or_other = MissingHomeError if error.errno == errno.ENOENT else KeyStoreError
-        raise missing_or_other(NO_KEYS, f"cannot open the user's directory {path}: {error.strerror}") from error
+        advice = ": if it is on FUSE, mount it with allow_other" if error.errno == errno.EACCES else ""
+        raise missing_or_other(NO_KEYS, f"cannot open the user's directory {path}: {error.strerror}{advice}") from error
     try:
         check_owner(os.fstat(fd), path, 0o022)
         for step in BELOW_HOME:
