@@ -12,6 +12,7 @@ import signal
 import socket
 import stat
 import subprocess
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -929,6 +930,46 @@ def test_nobody_is_revoked_by_mistake(variables: dict[str, object], sentence: st
         assert sentence in refused.words
         assert refused.status != 0
         assert Path(f"/proc/{pid}/exe").exists()
+
+
+# As with SSSD that does not enumerate: the directory has users for single names alone, and the tests' answer for none.
+DIRECTORY = """#!/bin/sh
+[ "$1" != -s ] || exec /usr/bin/getent "$@"
+shift
+for name; do
+    case $name in ldap*) [ -e "$0.down" ] || echo "$name:x:7${name#ldap}:100::/home/$name:/bin/sh" ;; esac
+done
+exit 2
+"""
+
+
+def test_the_recipe_of_a_passwd_file_finds_users_by_name_and_keeps_them(tmp_path: Path) -> None:
+    """The script of the role's README, for users in LDAP. The directory is an imitation."""
+    readme = (ROOT / "roles/ssh_hook/README.md").read_text(encoding="utf-8")
+    script = textwrap.dedent(readme.partition("  ```sh\n")[2].partition("  ```\n")[0])
+    assert script.startswith("#!/bin/sh\n# /etc/cron.hourly/site-passwd: ")
+    getent, written = tmp_path / "getent", Path("/etc/site-passwd")
+    getent.write_text(DIRECTORY, encoding="utf-8")
+    getent.chmod(0o755)
+    homes = [Path(f"/home/ldap{number}") for number in range(100, 300)]
+    for home in homes:
+        home.mkdir()
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    try:
+        before = sorted(Path("/etc").iterdir())
+        subprocess.run(["sh", "-c", script], env={"PATH": path}, check=True)
+        found = written.read_text(encoding="utf-8").splitlines()
+        assert [line for line in found if line.startswith("root:")]
+        assert found[-len(homes) :] == [f"{home.name}:x:7{home.name[4:]}:100::{home}:/bin/sh" for home in homes]
+        assert stat.S_IMODE(written.stat().st_mode) == 0o644
+        Path(f"{getent}.down").touch()
+        failed = subprocess.run(["sh", "-c", script], env={"PATH": path}, check=False)
+        assert (failed.returncode, written.read_text(encoding="utf-8").splitlines()) == (1, found)
+        assert sorted(Path("/etc").iterdir()) == sorted([*before, written])
+    finally:
+        written.unlink(missing_ok=True)
+        for home in homes:
+            home.rmdir()
 
 
 TAMPERED = (
