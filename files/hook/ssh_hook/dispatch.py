@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _FOR_USERS = {
     "keygen": "create your SSH keys for containers",
     "client-config": "set up ssh on a login node or a laptop to reach your containers",
+    "dev": "work in a container of a job that 'ssh dev-NAME' starts",
     "options": "print the engine options for a job's containers",
     "wait": "wait until your containers accept logins",
     "status": "show your containers that have an SSH daemon",
@@ -43,7 +44,11 @@ _GROUPS = {
     "For administrators": _FOR_ADMINISTRATORS,
 }
 SUMMARIES = {**_FOR_USERS, **_FOR_PROGRAMS, **_FOR_ADMINISTRATORS}
-_IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # all others are modules of the package commands
+_IN_FOLDERS = {
+    "attach": "attach.attach",
+    "detach": "attach.detach",
+    "dev": "dev.dev",
+}  # all others are modules of the package commands
 
 
 class Flags:

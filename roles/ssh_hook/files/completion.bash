@@ -5,7 +5,7 @@ _ssh_hook() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        options="keygen check-user-has-sshkeys client-config connect wait status logins why doctor options attach detach sweep refresh-passwd prolog epilog --help --version"
+        options="keygen check-user-has-sshkeys client-config connect wait status logins why doctor dev options attach detach sweep refresh-passwd prolog epilog --help --version"
     else
         case $previous in
             --hostfile | --metrics)
@@ -16,7 +16,8 @@ _ssh_hook() {
         case ${COMP_WORDS[1]} in
             keygen) options="--overwrite" ;;
             client-config) options="--hostfile --port --jump --via --keys --install --uninstall" ;;
-            connect) options="--job --name --via" ;;
+            connect) options="--job --name --via --wait" ;;
+            dev) options="--new --start --cancel --log --connect --has --terminal --via" ;;
             wait) options="--hostfile --port --job --timeout" ;;
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;

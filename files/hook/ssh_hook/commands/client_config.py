@@ -17,6 +17,8 @@ from ..schedulers import host_notation, nodes
 from ..schedulers.jobs import selected_port
 from ..schedulers.nodes import SRUN, SUFFIX
 from . import ssh_config
+from .dev import profiles
+from .dev.profiles import Profiles
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _SSH_PORT = 22  # omitted in known_hosts
@@ -35,12 +37,9 @@ _PATTERNS = _CONTAINERS.split()
 # Each connection is a job step, which costs Slurm work, so sessions share one. Windows' ssh cannot share. Its shell
 # has no "test", or Git's; all other shells have it, but differ in redirections. With ControlPersist, ssh discards what
 # a ProxyCommand writes to stderr.
-_SHARED = f"""\
-Match originalhost "{",".join(_PATTERNS)}" exec "test ! -e C:/Windows"
-    ControlMaster auto
-    ControlPath ~/.ssh/oci-hooks-%C
-    ControlPersist no
-"""
+_SHARED = ["ControlMaster auto", "ControlPath ~/.ssh/oci-hooks-%C", "ControlPersist no"]
+# Each ssh_hook on a node knows which profiles there are. A copy of this configuration may be on a laptop.
+_PROFILE = f'Match originalhost "{profiles.PREFIX}*,!*\'*" exec "test -x {{0}} && {{0}} dev --has \'%n\'"'
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _LAPTOP_TITLE = """\
 # By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container reach your containers. Put
@@ -49,6 +48,8 @@ _LAPTOP_TITLE = """\
 # Begins a line that is valid in ssh_config(5), where no host matches it, and in known_hosts, where it is for the alias
 # and for all names of containers, since some clients do not support HostKeyAlias. sshj never finds names in capitals.
 _HOST_KEY = f"Host=,{','.join([formats.HOST_KEY_ALIAS, *_PATTERNS])}"
+# Before OpenSSH 8.1 a ProxyCommand has no %n, so %h must be the name as typed: the user's own entries follow these.
+_AS_TYPED = "    HostName %h\n    CanonicalizeHostname no\n"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: special in ssh_config(5) or to a shell
 
@@ -185,6 +186,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
     _check_jump(jump)
     directory, user = caller(settings)
     host_keys = store.host_public_keys(store.load(directory, user))
+    dev_hosts = [profiles.PREFIX + name for name in Profiles(settings).names()]
     common = [
         f"User {_checked_user(user)}",
         f"HostKeyAlias {formats.HOST_KEY_ALIAS}",
@@ -200,8 +202,9 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
             _LAPTOP_TITLE,
             *(f"{_HOST_KEY} {key}\n" for key in host_keys),
             *_laptop_entries(jump, via),
+            *_profile_entries(dev_hosts, f"{_over_ssh(jump)} {_launcher()}", via),
             *_sharing_options(via),
-            "\n    ".join([f"Host {_CONTAINERS}", *common]) + "\n",
+            "\n    ".join([f"Host {' '.join([_CONTAINERS, *dev_hosts])}", *common]) + "\n",
             "Host *\n",  # what follows in the user's file is for all hosts again
         ]
     )
@@ -213,8 +216,10 @@ def _checked_user(user: str) -> str:
     return user
 
 
-def _sharing_options(via: str) -> list[str]:
-    return [_SHARED] if via == SRUN else []
+def _sharing_options(via: str, patterns: list[str] = _PATTERNS) -> list[str]:
+    if via != SRUN or not patterns:
+        return []
+    return ["\n    ".join([f'Match originalhost "{",".join(patterns)}" exec "test ! -e C:/Windows"', *_SHARED]) + "\n"]
 
 
 def _connect_arguments(via: str) -> str:
@@ -224,18 +229,32 @@ def _connect_arguments(via: str) -> str:
 
 def _laptop_entries(jump: str, via: str) -> list[str]:
     """Return ssh_config(5) entries that reach containers through this program on `jump`. Raises HookError."""
+    return _entries(f"{_over_ssh(jump)} {_launcher()} connect", via, _QUOTED_TWICE)
+
+
+def _over_ssh(jump: str) -> str:
     # The quotes are for Windows' ssh, which otherwise guesses where the program's name ends.
-    command = f'"{nodes.SSH[0]}" {" ".join(nodes.SSH[1:])} -- {jump} {_launcher()} connect'
-    return _entries(command, via, _QUOTED_TWICE)
+    return f'"{nodes.SSH[0]}" {" ".join(nodes.SSH[1:])} -- {jump}'
 
 
 def _entries(command: str, via: str, name: str) -> list[str]:
     """Return the entries that reach containers by `command`; `name` is the quoted name of the host."""
-    # Before OpenSSH 8.1 a ProxyCommand has no %n, so %h must be the name as typed: the user's own entries follow these.
-    given = "    HostName %h\n    CanonicalizeHostname no\n"
     return [
-        f"Host {_JOBS} {_QUOTABLE}\n{given}    ProxyCommand {command}{_connect_arguments(via)} --job {name}\n",
-        f"Host *{SUFFIX} {_QUOTABLE}\n{given}    ProxyCommand {command} {name}\n",
+        f"Host {_JOBS} {_QUOTABLE}\n{_AS_TYPED}    ProxyCommand {command}{_connect_arguments(via)} --job {name}\n",
+        f"Host *{SUFFIX} {_QUOTABLE}\n{_AS_TYPED}    ProxyCommand {command} {name}\n",
+    ]
+
+
+def _profile_entries(hosts: list[str], command: str, via: str) -> list[str]:
+    """Return the laptop's entries for the `hosts` of profiles; `command` is ssh_hook on the jump host."""
+    if not hosts:
+        return []
+    command += f" dev{_connect_arguments(via)} --connect {_QUOTED_TWICE}"
+    return [
+        # A person's ssh has a terminal. Windows' has no "test", and starts no job.
+        f'Match originalhost "{",".join(hosts)}" exec "test -t 2"\n    ProxyCommand {command} --terminal\n',
+        f"Host {' '.join(hosts)}\n{_AS_TYPED}    ProxyCommand {command}\n",
+        *_sharing_options(via, hosts),
     ]
 
 
@@ -286,6 +305,10 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     # No pattern for the aliases: another host may have a name such as container-registry.
     patterns = [_CONTAINERS, *_aliases(names)]
     entries += ["\n    ".join([f"Host {pattern}", *common]) + "\n" for pattern in patterns]
+    profile = f"ProxyCommand {_launcher()} dev{_connect_arguments(via)} --connect '%h'"
+    shared = _SHARED if via == SRUN else []
+    lines = [_PROFILE.format(_launcher()), "HostName %h", "CanonicalizeHostname no", profile, *shared, *common]
+    entries.append("\n    ".join(lines) + "\n")
     return _TITLE + "".join(entries)
 
 

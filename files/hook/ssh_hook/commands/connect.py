@@ -23,6 +23,7 @@ from collections.abc import Callable
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
+from ..linux.process import is_decimal
 from ..log import WARNING, log
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.host_list import is_host
@@ -44,6 +45,8 @@ _FOR_SRUN = ("SLURM_", "SRUN_", "_SLURM_SPANK_")  # options, including those of 
 _KEPT_FOR_SRUN = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _SIGNALLED = 128  # a higher exit status means that a signal ended the step
 _CHUNK = 1 << 16  # bytes
+_MAX_WAIT = 3600  # seconds
+_WAIT_POLL = 0.5  # seconds between two searches for a container
 _MAX_NAMED = 8  # containers in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -67,6 +70,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--name", help="the container's name, the beginning of its id, or its pid as shown by 'ssh_hook status'"
     )
     add_way(parser)
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        default="0",
+        help=f"wait for the container if it has no SSH daemon yet, at most {_MAX_WAIT} seconds (default: 0)",
+    )
     parser.add_argument("node", nargs="?", metavar="NODE", help=f"where the container is; {HERE} is this node")
 
 
@@ -76,6 +85,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     Raises HookError.
     """
     job, node = _parse_job(_unquoted(arguments.job), _unquoted(arguments.node))
+    wait = _parse_wait(arguments.wait)
     name = _checked(arguments.name, _NAME.fullmatch, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
     if job is not None:
@@ -83,10 +93,34 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     node = _checked(node, is_host, "NODE", "the name of a node")
     if node is not None and not _is_here(node):
         if arguments.via == SRUN:
-            return _run_step(node, job)
-        _exec_ssh(node, job, name)
-    _relay(_open(choose(find_daemons(), job, name)))
+            return _run_step(node, job, wait)
+        _exec_ssh(node, job, name, wait)
+    _relay(_open(_wait_for(job, name, wait)))
     return 0
+
+
+def _parse_wait(text: str) -> int:
+    if is_decimal(text, 4) and int(text) <= _MAX_WAIT:
+        return int(text)
+    raise HookError(ARGUMENTS_WRONG, f"--wait is '{printable(text)}': give seconds, at most {_MAX_WAIT}")
+
+
+def _wait_for(job: str | None, name: str | None, seconds: int) -> Daemon:
+    """Return the container that `job` or `name` selects; wait while there is none, and ssh runs. Raises HookError."""
+    deadline = time.monotonic() + seconds
+    closed = select.poll()
+    closed.register(1, 0)
+    while True:
+        try:
+            return choose(find_daemons(), job, name)
+        except HookError as error:
+            if error.kind != NO_CONTAINER or time.monotonic() > deadline or closed.poll(_WAIT_POLL * 1000):
+                raise
+
+
+def _wait_words(seconds: int) -> list[str]:
+    """Return the arguments that have this command on another node wait as long."""
+    return ["--wait", str(seconds)] if seconds else []  # a node may have an earlier version
 
 
 def _unquoted(word: str | None) -> str | None:
@@ -142,17 +176,17 @@ def _is_here(node: str) -> bool:
     return node == HERE or node.partition(".")[0] == socket.gethostname().partition(".")[0]
 
 
-def _exec_ssh(node: str, job: str | None, name: str | None) -> None:
+def _exec_ssh(node: str, job: str | None, name: str | None, wait: int) -> None:
     """Exec OpenSSH's client, which runs this command on `node`. Raises HookError."""
     chosen = ["--job", job] if job is not None else ["--name", name] if name is not None else []
-    command = nodes.command(node, ["connect", *chosen, HERE])
+    command = nodes.command(node, ["connect", *chosen, *_wait_words(wait), HERE])
     try:
         os.execvp(command[0], command)
     except OSError as error:
         raise HookError(SYSTEM, f"cannot run ssh to reach {node}: {error.strerror}") from None
 
 
-def _run_step(node: str, job: str | None) -> int:
+def _run_step(node: str, job: str | None, wait: int) -> int:
     """Run this command on `node` in a step of `job`; return 0, or 1 if the step has reported an error.
 
     Raises HookError, also if the step was killed.
@@ -161,7 +195,7 @@ def _run_step(node: str, job: str | None) -> int:
         raise HookError(ARGUMENTS_WRONG, "--via srun reaches only containers of a job: give --job, or use ssh job1234")
     number = job.partition(".")[0]
     command = [SRUN, *_STEP_OPTIONS, f"--jobid={number}", f"--nodelist={node}"]
-    command += [launcher(), "connect", "--job", job, HERE]
+    command += [launcher(), "connect", "--job", job, *_wait_words(wait), HERE]
     kept = {
         name: value for name, value in os.environ.items() if name in _KEPT_FOR_SRUN or not name.startswith(_FOR_SRUN)
     }
@@ -176,10 +210,11 @@ def _run_step(node: str, job: str | None) -> int:
         raise HookError(SYSTEM, f"cannot run srun to reach {node}: {error.strerror}") from None
     finally:
         os.close(end)
-    if not _poll_output(output).poll(_STEP_START * 1000):
+    start = _STEP_START + wait
+    if not _poll_output(output).poll(start * 1000):
         _end(process)
         raise HookError(
-            SYSTEM, f"no step of job {number} started on {node} within {_STEP_START:.0f} s: see squeue --jobs {number}"
+            SYSTEM, f"no step of job {number} started on {node} within {start:.0f} s: see squeue --jobs {number}"
         )
     _copy_output(output)
     status = _end_status(process)

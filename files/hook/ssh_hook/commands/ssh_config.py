@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
+from fnmatch import fnmatchcase
 
 from ..errors import SYSTEM, HookError, kind_of_os, printable
 from ..linux.fast_stdlib import closing, read_all
 from ..linux.files import remove_leftovers, replace_files
 
 _MAX_SIZE = 1 << 20  # bytes
+_SEPARATORS = re.compile(r"[\s=,\"]+")
 _COPY = ".before-ocihooks"  # ends the name of the copy
 
 
@@ -33,13 +36,37 @@ def take_out(line: str) -> str | None:
     return _change(line, [])
 
 
-def _change(line: str, first: list[bytes]) -> str | None:
-    """Have the configuration begin with the lines `first`, and contain `line` nowhere else."""
+def line_for(host: str) -> str | None:
+    """Return the first Host or Match line of the caller's configuration that names `host`, or None.
+
+    Patterns such as ``*``, which are for all hosts, do not name one. Raises HookError.
+    """
+    path = _path()
+    try:
+        _mode, data = _read(path, f"cannot read {printable(path)}")
+    except OSError as error:
+        raise HookError(SYSTEM, f"cannot read {printable(path)}: {error.strerror}") from None
+    for line in data.decode("utf-8", "replace").split("\n"):
+        keyword, *patterns = filter(None, _SEPARATORS.split(line.lower())) if line.strip() else [""]
+        if keyword in ("host", "match") and any(
+            fnmatchcase(host, pattern) and not fnmatchcase("-", pattern) for pattern in patterns
+        ):
+            return line.strip()
+    return None
+
+
+def _path() -> str:
+    """Return the path of the configuration, after its links. Raises HookError."""
     try:
         home = pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
-        raise HookError(SYSTEM, f"cannot change ~/.ssh/config: uid {os.getuid()} has no home on this node") from None
-    path = os.path.realpath(f"{home}/.ssh/config")
+        raise HookError(SYSTEM, f"cannot find ~/.ssh/config: uid {os.getuid()} has no home on this node") from None
+    return os.path.realpath(f"{home}/.ssh/config")
+
+
+def _change(line: str, first: list[bytes]) -> str | None:
+    """Have the configuration begin with the lines `first`, and contain `line` nowhere else."""
+    path = _path()
     directory, name = os.path.split(path)
     what = f"cannot change {printable(path)}"
     try:

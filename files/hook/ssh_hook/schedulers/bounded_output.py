@@ -7,6 +7,8 @@ import os
 import selectors
 import subprocess
 import time
+from collections.abc import Mapping
+from typing import IO
 
 MIN_TIMEOUT = 0.2  # seconds that a command is given at least
 _REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, e.g. on a file system, is left behind
@@ -19,13 +21,27 @@ class TooLongError(Exception):
     """A command's output exceeds the limit."""
 
 
-def output(command: list[str], deadline: float, limit: int) -> Output:
+def output(
+    command: list[str],
+    deadline: float,
+    limit: int,
+    environment: Mapping[str, str] | None = None,
+    directory: str | None = None,
+    given: IO[bytes] | None = None,
+) -> Output:
     """Return what `command` prints, in bytes up to `limit`, until `deadline` (monotonic).
 
-    Raises OSError, TimeoutError, and TooLongError.
+    It runs in `directory` and with `environment` (None: those of the caller), and reads the file `given`. Raises
+    OSError, TimeoutError, and TooLongError.
     """
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        command,
+        stdin=given or subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        cwd=directory,
+        env=environment,
     )
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:

@@ -198,8 +198,8 @@ def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: 
         assert (read["user"], read["hostkeyalias"]) == ("alice", "oci-hooks")
         assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
     # Before OpenSSH 9.6 a name with shell characters came from a stranger's URL into the shell that runs the command.
-    entries = (client / "config").read_text().split("Host ")
-    assert [entry.splitlines()[0].endswith(' "!*\'*"') for entry in entries if "ProxyCommand" in entry] == [True] * 2
+    entries = re.split("^(?:Host|Match) ", (client / "config").read_text(), flags=re.MULTILINE)
+    assert ["!*'*\"" in entry.splitlines()[0] for entry in entries if "ProxyCommand" in entry] == [True] * 3
     for other in ("jobs", "job", "job0", "node.jobs", "container", "container.example.org"):
         assert "proxycommand" not in ssh_reads(client / "config", other)
 
@@ -655,3 +655,51 @@ def test_install_and_uninstall(
     assert capfd.readouterr().out == "~/.ssh/config has no such line.\n"
     assert main(["client-config", "--jump", "login", "--install"], settings) == 1
     assert "--install and --uninstall are for this host" in capfd.readouterr().err
+
+
+@pytest.fixture(name="hook")
+def fixture_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an ssh_hook, by its path, that knows one profile: gpu."""
+    program = tmp_path / "bin/ssh_hook"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\ntest "$*" = "dev --has dev-gpu"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    return program
+
+
+def test_profiles_on_a_login_node(settings: dict[str, str], client: Path, hook: Path) -> None:
+    """Which there are is asked at each connection: a host of the user's own is not taken."""
+    client_config([], settings)
+    found = ssh_reads(client / "config", "dev-gpu")
+    assert found["proxycommand"] == f"{hook} dev --connect '%h'"
+    assert (found["hostkeyalias"], found["stricthostkeychecking"]) == ("oci-hooks", "true")
+    for host in ("dev-server", "dev-gpu2", "xdev-gpu"):
+        assert not {"proxycommand", "hostkeyalias"} & ssh_reads(client / "config", host).keys()
+    hook.unlink()
+    assert "proxycommand" not in ssh_reads(client / "config", "dev-gpu")
+    text = config([], 15263, "alice", "~/x", ["ssh-ed25519"], "srun")
+    assert "dev --via srun --connect '%h'\n    ControlMaster auto\n" in text
+
+
+@pytest.mark.parametrize("at_terminal", [False, True])
+def test_profiles_on_a_laptop(settings: dict[str, str], client: Path, tmp_path: Path, at_terminal: bool) -> None:
+    """Only in a terminal, ssh has the jump host submit a job."""
+    assert "dev-" not in module.laptop_lines("login", settings)
+    profile = Path(settings["HOOK_BASE_DIR"], "alice/.oci-hooks/dev/gpu.sh")
+    profile.parent.mkdir()
+    profile.touch()
+    file = tmp_path / "lines"
+    file.write_text(module.laptop_lines("login", settings))
+    controller, terminal = os.openpty()
+    command = ["ssh", "-T", "-G", "-F", file, "dev-gpu"]
+    stderr = terminal if at_terminal else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True)
+    os.close(terminal)
+    os.close(controller)
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    end = r"dev --connect \''%h'\'" + (" --terminal" if at_terminal else "")
+    assert found["proxycommand"] == f'"ssh" {" ".join(SSH[1:])} -- login {launcher()} {end}'
+    assert (found["hostname"], found["hostkeyalias"], found["user"]) == ("dev-gpu", "oci-hooks", "alice")
+    assert "proxycommand" not in ssh_reads(file, "dev-server")
+    assert client.parent.exists()

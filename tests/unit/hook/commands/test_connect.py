@@ -561,3 +561,44 @@ def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
         connect._open(without)
     with pytest.raises(HookError, match=r"choose one with --name NAME or PID in the ProxyCommand: 11 \(no port\); 12 "):
         choose([without, SECOND], None, None)
+
+
+def test_container_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--wait` searches again, but not for one of several, nor when the time is over."""
+    found: list[list[Daemon]] = [[], [SECOND], [SECOND, FIRST]]
+    monkeypatch.setattr(connect, "_WAIT_POLL", 0.0)
+    monkeypatch.setattr(connect, "find_daemons", lambda: found.pop(0))
+    assert connect._wait_for("12", None, 1000) is FIRST
+    found = [[FIRST, THIRD]]
+    with pytest.raises(HookError, match="2 containers of job 12 on"):
+        connect._wait_for("12", None, 1000)
+    found = [[], []]
+    with pytest.raises(HookError, match="you have no container"):
+        connect._wait_for("12", None, 0)
+
+
+def test_no_wait_for_a_client_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "find_daemons", list)
+    reader, writer = os.pipe()
+    kept = os.dup(1)
+    os.dup2(writer, 1)
+    os.close(writer)
+    os.close(reader)
+    try:
+        with pytest.raises(HookError, match="you have no container"):
+            connect._wait_for("12", None, 3600)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "3601", "1.5", "99999"])
+def test_seconds_to_wait_that_cannot_be(text: str) -> None:
+    with pytest.raises(HookError, match=r"--wait is '.*': give seconds, at most 3600"):
+        connect._parse_wait(text)
+
+
+def test_the_node_waits_as_long() -> None:
+    """And without --wait, a node with an earlier version is asked as before."""
+    assert connect._wait_words(connect._parse_wait("120")) == ["--wait", "120"]
+    assert connect._wait_words(connect._parse_wait("0")) == []
