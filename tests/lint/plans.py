@@ -21,7 +21,7 @@ from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
 START = HOOK / "start"
-BUILDERS = ("from_runtime.py", "stages.py", "from_enroot.py", "from_process.py", "basis.py")
+BUILDERS = ("from_runtime.py", "oci_stages.py", "from_enroot.py", "from_process.py", "basis.py")
 PLAN = "StartPlan"
 FIXED = (PLAN, "Settings")  # classes whose instances are not changed
 OF_BUILDERS = ("is_podmans", "is_rootless")

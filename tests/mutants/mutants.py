@@ -119,7 +119,7 @@ PROMISES = (
         "_started_by_runtime",
         "        if process.is_before_exec():\n            return process\n",
         "        return process\n",
-        "unit/hook/start/test_stages.py::test_process_that_runs_its_program_already",
+        "unit/hook/start/test_oci_stages.py::test_process_that_runs_its_program_already",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -1635,7 +1635,7 @@ ATTACH = (
         "RunningProcess._find_user_namespaces",
         "if owner != os.geteuid():",
         "if False:",
-        "unit/hook/node/test_running.py::test_container_of_another_user",
+        "unit/hook/node/test_running_process.py::test_container_of_another_user",
         "Actual message: .*its root directory is this node's own",
     ),
     Fault(
@@ -1669,7 +1669,7 @@ ATTACH = (
         "Rights.excess_over",
         "if other.no_new_privileges and not self.no_new_privileges:",
         "if False:",
-        "unit/hook/node/test_running.py::test_rights_beyond_others",
+        "unit/hook/node/test_running_process.py::test_rights_beyond_others",
         "assert '' == 'no_new_privs'",
     ),
     Fault(
@@ -1685,7 +1685,7 @@ ATTACH = (
         "RunningProcess._read",
         "if syscalls.poll([self.pidfd], 0):",
         "if False:",
-        "unit/hook/node/test_running.py::test_a_pid_that_was_given_again",
+        "unit/hook/node/test_running_process.py::test_a_pid_that_was_given_again",
         "it is not in a container",
     ),
     Fault(
@@ -1694,7 +1694,7 @@ ATTACH = (
         "RunningProcess.require_unchanged",
         "not is_same_process or ",
         "",
-        "unit/hook/node/test_running.py::test_a_process_that_executes_another_program",
+        "unit/hook/node/test_running_process.py::test_a_process_that_executes_another_program",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -1703,7 +1703,7 @@ ATTACH = (
         "RunningProcess.require_unchanged",
         " or vars(rights) != vars(self.rights)",
         "",
-        "unit/hook/node/test_running.py::test_a_process_whose_rights_change",
+        "unit/hook/node/test_running_process.py::test_a_process_whose_rights_change",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -1711,7 +1711,7 @@ ATTACH = (
         "RunningProcess._require_container",
         "if program_mount not in self.mounts.ids:",
         "if False:",
-        "unit/hook/node/test_running.py::test_a_program_that_is_none_of_the_container",
+        "unit/hook/node/test_running_process.py::test_a_program_that_is_none_of_the_container",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -1761,7 +1761,7 @@ ATTACH = (
         "RunningProcess.read_environment",
         "_MAX_ENVIRONMENT, _TIMEOUT, namespace",
         "_MAX_ENVIRONMENT, 10 * _TIMEOUT, namespace",
-        "unit/hook/node/test_running.py::test_environment_that_never_comes",
+        "unit/hook/node/test_running_process.py::test_environment_that_never_comes",
         "no answer within 2 s",
     ),
     Fault(
@@ -1821,7 +1821,7 @@ ATTACH = (
         "RunningProcess.read_environment",
         "if len(data) > _MAX_ENVIRONMENT:",
         "if False:",
-        "unit/hook/node/test_running.py::test_environment_without_end",
+        "unit/hook/node/test_running_process.py::test_environment_without_end",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -2289,7 +2289,7 @@ SARUS = (
         "Credentials.__init__",
         'keys.authorized_keys.rstrip(b"\\n") + b"\\n" + public_keys',
         "keys.authorized_keys + public_keys",
-        "unit/hook/node/test_credentials.py::test_a_last_line",
+        "unit/hook/node/test_user_keys.py::test_a_last_line",
         r"At index \d+ diff: b's' != b'\\n'",
     ),
     Fault(
@@ -2297,7 +2297,7 @@ SARUS = (
         "parse_public_keys",
         'b" ".join(fields) + b"\\n"',
         'b" ".join(fields)',
-        "unit/hook/node/test_credentials.py::test_a_last_line",
+        "unit/hook/node/test_user_keys.py::test_a_last_line",
         r"ocihooks' == b'ssh-ed25519.*ocihooks\\n'",
     ),
     Fault(

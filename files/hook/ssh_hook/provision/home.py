@@ -14,7 +14,7 @@ from ..oci.container_paths import KEYS, OVERLAY
 if TYPE_CHECKING:
     from ..linux.identity import Identity
     from ..linux.rootfs import Rootfs
-    from ..node.credentials import Credentials
+    from ..node.user_keys import Credentials
 
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 

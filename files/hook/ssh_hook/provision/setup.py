@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..keys.passwd import Entry
     from ..linux.rootfs import Rootfs
-    from ..node.credentials import Credentials
+    from ..node.user_keys import Credentials
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
     from .account import Account

@@ -26,7 +26,7 @@ from ..linux.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
 from ..node.engine import read_map
 from ..node.owner import Owner
-from ..node.running import MountInfo, Rights
+from ..node.running_process import MountInfo, Rights
 from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
 from ..stop.rules import end_daemon
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..keys.passwd import Entry
     from ..linux.namespaces import Namespaces
     from ..linux.process import Process
-    from ..node.running import RunningProcess
+    from ..node.running_process import RunningProcess
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
     from .channel import Sender

@@ -18,12 +18,12 @@ from ..node.bundle import find_bundle
 from ..node.engine import Engine, read_map
 from ..node.entry_reader import collect_own
 from ..node.owner import Owner
-from ..node.running import Rights
+from ..node.running_process import Rights
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container, read_config
 from .attach import Attach, EndedBySupervisor, RunningRoot
+from .attach_introduction import Introduction
 from .basis import Basis
-from .daemon_handshake import Introduction
 from .description import engine_of
 from .imitated_gate import Gate, OpenGate
 from .plan import StartPlan
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..keys.passwd import Entry
     from ..linux.identity import IdMap
-    from ..node.running import RunningProcess
+    from ..node.running_process import RunningProcess
     from ..oci.settings import Settings
 
 

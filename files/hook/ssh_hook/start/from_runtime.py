@@ -21,11 +21,11 @@ from ..oci.settings import Settings
 from .basis import Basis
 from .description import engine_of
 from .enter import MountedRoot
+from .oci_stages import CreateContainer, CreateRuntime
 from .plan import Ending, StartPlan
 from .port import PORT_OPTION
 from .registration import Bundle, BundleRecord
 from .server import require_undumpable
-from .stages import CreateContainer, CreateRuntime
 from .supervisor import start
 
 if TYPE_CHECKING:

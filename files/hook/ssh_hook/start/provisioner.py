@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..errors import ANNOTATION_WRONG, IMAGE_UNFIT, HookError, UnservedError, kind_of_os, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, write_all
-from ..node.credentials import MissingCredentialsError, read_credentials
+from ..node.user_keys import MissingCredentialsError, read_credentials
 from ..oci.annotations import PIDFILE_CONTAINER
 from ..oci.container_paths import PIDFILE
 from ..provision.setup import Setup
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from ..linux.rootfs import Rootfs
-    from ..node.credentials import Credentials
     from ..node.owner import Owner
+    from ..node.user_keys import Credentials
     from ..provision.hostfiles import Launch
     from .channel import Channel, ProvisionerEnd
     from .plan import OpenRoot, StartPlan

@@ -31,7 +31,7 @@ from ..errors import (
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..log import INFO, WARNING, log
-from ..node.credentials import make_keys
+from ..node.user_keys import make_keys
 from ..oci.settings import NO_PORT
 from .channel import (
     UNLOGGED,

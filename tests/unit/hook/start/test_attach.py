@@ -15,7 +15,7 @@ from ssh_hook.linux.mounts import mount_id
 from ssh_hook.linux.process import Process
 from ssh_hook.linux.rootfs import CONTENT, MOUNT, Rootfs
 from ssh_hook.node.door import no_door
-from ssh_hook.node.running import Rights
+from ssh_hook.node.running_process import Rights
 from ssh_hook.oci.json_reader import Node
 from ssh_hook.start import attach
 from ssh_hook.start.channel import Made

@@ -20,7 +20,7 @@ from ...linux.process import Process
 from ...log import ERROR, WARNING, log
 from ...node.caller import caller_entry
 from ...node.engine import runtime_directory
-from ...node.running import RunningProcess
+from ...node.running_process import RunningProcess
 from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, REQUIRE_SHELL, WAIT
 from ...oci.requests import named_by_variables, requested
 from ...oci.settings import Settings, parse_port_choice

@@ -11,8 +11,8 @@ from ...linux.process import Process
 from ...node.engine import Engine
 from ...node.entry_reader import collect_own
 from ...node.inventory import Daemon, find_daemons
-from ...node.running import RunningProcess
-from ...stop.leftovers import unmount_left
+from ...node.running_process import RunningProcess
+from ...stop.attach_mounts import unmount_left
 from ...stop.rules import require_end
 from . import targets
 

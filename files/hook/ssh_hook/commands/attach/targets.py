@@ -11,7 +11,7 @@ from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, Hoo
 from ...linux.fast_stdlib import os
 from ...linux.process import MAX_PID, is_decimal
 from ...linux.process_search import own_processes, require_time
-from ...node.running import RunningProcess
+from ...node.running_process import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
 _SEARCH_TIMEOUT = 2.0  # seconds to find all containers

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from ssh_hook.errors import HookError, LateError
 from ssh_hook.linux.process import Process
-from ssh_hook.node import running
-from ssh_hook.node.running import MountInfo, Rights, RunningProcess
+from ssh_hook.node import running_process
+from ssh_hook.node.running_process import MountInfo, Rights, RunningProcess
 
 STATUS = """Name:\ta\\nUid:\\t0
 Umask:\t0027
@@ -179,7 +179,7 @@ def test_environment_without_end(process: RunningProcess, tmp_path: Path) -> Non
 def test_environment_that_never_comes(process: RunningProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A FIFO stands for memory that a file system backs which never answers."""
     os.mkfifo(tmp_path / "environ")
-    monkeypatch.setattr(running, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(running_process, "_TIMEOUT", 0.2)
     with pytest.raises(LateError, match="no answer within 0 s: its memory is a file's, and the file system hangs"):
         process.read_environment()
     with contextlib.suppress(ChildProcessError):  # it may have been reaped already
@@ -222,7 +222,7 @@ def test_a_pid_that_was_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pidfd is of a process that has ended, what is in /proc of another one."""
     with subprocess.Popen(["/bin/true"]) as ended:
         pidfd = os.pidfd_open(ended.pid)
-    monkeypatch.setattr(running, "_open_pidfd", lambda pid: pidfd)
+    monkeypatch.setattr(running_process, "_open_pidfd", lambda pid: pidfd)
     with pytest.raises(HookError, match=rf"^process {os.getpid()} has exited$"):
         RunningProcess(os.getpid())
 

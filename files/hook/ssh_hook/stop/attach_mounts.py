@@ -8,10 +8,10 @@ from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.mounts import change_root, mount_id, unmount
 from ..linux.rootfs import open_in_root
-from ..node.running import MountInfo
+from ..node.running_process import MountInfo
 
 if TYPE_CHECKING:
-    from ..node.running import RunningProcess
+    from ..node.running_process import RunningProcess
 
 
 def unmount_left(target: RunningProcess) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ssh_hook.keys import store, writer
-from ssh_hook.node.credentials import Credentials
+from ssh_hook.node.user_keys import Credentials
 from ssh_hook.node.userfiles import parse_public_keys
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from ssh_hook.errors import HookError
-from ssh_hook.start import stages
+from ssh_hook.start import oci_stages
 
 
 @pytest.fixture
@@ -28,17 +28,19 @@ def forked() -> Iterator[int]:
 
 
 def test_process_that_has_yet_to_run_its_program(forked: int) -> None:
-    assert stages._started_by_runtime(forked).pid == forked
+    assert oci_stages._started_by_runtime(forked).pid == forked
 
 
 def test_process_that_runs_its_program_already() -> None:
     with pytest.raises(HookError, match=rf"first process \(pid {os.getpid()}\) already runs a program: call the hook"):
-        stages._started_by_runtime(os.getpid())
+        oci_stages._started_by_runtime(os.getpid())
 
 
 def test_no_process_that_has_yet_to_run_its_program_called_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.Process, "parent", lambda _self: 0)  # a shell that only forked may have called pytest
+    monkeypatch.setattr(
+        oci_stages.Process, "parent", lambda _self: 0
+    )  # a shell that only forked may have called pytest
     with pytest.raises(
         HookError, match="JOIN_NAMESPACES is false, but the hook was not called by a container's first process"
     ):
-        stages._above_hook()
+        oci_stages._above_hook()
