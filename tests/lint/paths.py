@@ -73,7 +73,7 @@ REASONS = {
     "node/last_messages.py read": AS_USER + "; a file that is not root's or the user's own is not shown",
     "node/owner.py _find_by_uid": SETTING,
     "node/entry_reader.py _named": CHECKED,
-    "node/record.py remove_kept": "only the caller could have written a record that names it",
+    "node/record.py remove_kept": "only root could have written a record that names it",
     "node/userfiles.py read_public_keys": AS_USER,
     "node/userfiles.py write_pidfile.write": AS_USER,
     "node/userfiles.py remove_pidfile.remove": AS_USER,

@@ -157,9 +157,9 @@ class Door:
 
     def remove(self) -> None:
         """Remove the name, if there is one."""
-        if self.path:
-            places.remove_door(self.path)
-            self.path = ""
+        if self.path and self._mode != _ROOTS_MODE:  # a sweep removes root's
+            places.unlink(self.path)
+        self.path = ""
 
     def _bind(self, directory: str, name: str) -> None:
         path = f"{directory}/{name}"

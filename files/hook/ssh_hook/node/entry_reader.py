@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from ..errors import HookError, describe_failure, kind_of
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, fsdecode, os
 from ..linux.files import read_own
 from ..linux.process import pid_namespace
 from ..log import INFO, log
 from . import door_collection, record
-from .own_places import for_doors, for_entries, open_own
-from .places import remove_door, unlink
+from .own_places import for_doors, for_entries, open_own, remove_door
+from .places import unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,8 @@ def _is_left(known: Record) -> bool:
 
 
 def _remove_left(path: str, known: Record) -> bool:
-    remove_door(known.door)
+    if not door_collection.has_daemon(basename(known.door)):
+        remove_door(known.door)
     record.remove_kept(known)
     unlink(path)
     return True

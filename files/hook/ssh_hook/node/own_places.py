@@ -8,10 +8,11 @@ outlives both. Poststop, a sweep or a supervisor removes what is in them.
 from __future__ import annotations
 
 from ..errors import HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, dirname, os, stat
 from ..linux.files import is_own
 from ..linux.mounts import mount_id
-from .engine import JOBS_PLACE, state_directory, temporary_directory
+from .engine import JOBS_PLACE, Engine, state_directory, temporary_directory
+from .places import unlink
 
 if TYPE_CHECKING:
     from .record import Record
@@ -28,6 +29,23 @@ def for_entries(uid: int) -> list[str]:
 def for_doors(uid: int) -> list[str]:
     """Return the directories for doors of `uid`, an id of the initial user namespace: jobs', the login's."""
     return [f"{JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"]
+
+
+def remove_entries(uid: int, name: str) -> None:
+    """Remove the caller's entries with this name; `uid` is the caller's in the initial user namespace."""
+    for path in for_entries(uid):
+        try:
+            with closing(open_own(path)) as directory:
+                os.unlink(name, dir_fd=directory)
+        except OSError:
+            pass  # it was never written there, or a sweep has removed it
+
+
+def remove_door(path: str) -> None:
+    """Remove the name of a door of the caller's own, if it is there. Root's are left (door_collection.py)."""
+    uid = Engine().host_uid
+    if uid and dirname(path) in for_doors(uid):
+        unlink(path)
 
 
 def write(known: Record, directory: int) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ENTRIES = f"{locks.PLACE}/entries"
-_EARLIER_DOORS = f"{locks.PLACE}/doors/"  # where earlier versions made those of rootful engines
 # Names of one user's entries: what they begin with, and how many there are.
 DAEMONS = ("", 1000)
 JOBS = ("j", 256)
@@ -56,12 +55,6 @@ def _make(path: str) -> None:
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass  # another start was faster
-
-
-def remove_door(path: str) -> None:
-    """Remove the name of a door, if it is there and the user's own. Root's are left (door_collection.py)."""
-    if not path.startswith((f"{ENTRIES}/", _EARLIER_DOORS)):
-        unlink(path)
 
 
 def unlink(path: str) -> bool:

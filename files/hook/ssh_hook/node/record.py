@@ -16,7 +16,8 @@ from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, create_file, fsdecode, fsencode, os, read_file
 from ..linux.files import read_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from . import places
+from . import own_places, places
+from .engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,7 +202,14 @@ def write(record: Record, bundle: int) -> None:
 
 
 def remove_kept(record: Record) -> None:
-    """Remove what `entries.py` has kept of the record: its copy, and the entry for its user."""
+    """Remove what `entries.py` has kept of the record: its copy, and the entry for its user.
+
+    Only root's records are believed where these are. A container that sees the node's /tmp can write a user's.
+    """
+    uid = Engine().host_uid
+    if uid:
+        own_places.remove_entries(uid, record.name())
+        return
     for path in filter(None, (record.texts["copy"], record.texts["entry"])):
         try:
             if path.startswith(f"{places.ENTRIES}/"):
@@ -269,7 +277,7 @@ def parse(text: str) -> Record | None:
         return None
     are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)
     are_ids = max(numbers["uid"], numbers["gid"]) <= MAX_ID
-    is_whole = version == _VERSION and text.endswith("\n") and "\0" not in text
+    is_whole = version == _VERSION and text.endswith("\n") and "\0" not in text and "/" not in texts["boot_id"]
     return Record(numbers, texts) if is_whole and are_pids and are_ids else None
 
 

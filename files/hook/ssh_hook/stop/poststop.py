@@ -7,7 +7,7 @@ from ..errors import SYSTEM, HookError, LateError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..log import DEBUG, ERROR, log
 from ..node import record
-from ..node.places import remove_door
+from ..node.own_places import remove_door
 from .rules import end_recorded
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ def fixture_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNam
     """A user of a node on which only this test keeps entries."""
     caller = SimpleNamespace(host_uid=UID, is_rootless=False)
     monkeypatch.setattr(inventory, "Engine", lambda: caller)
+    monkeypatch.setattr(own_places, "Engine", lambda: caller)
     monkeypatch.setattr(entries, "ROOT_COPIES", str(tmp_path / "lib/copies"))
     monkeypatch.setattr(own_places, "state_directory", lambda uid: str(tmp_path / f"state-{uid}"))
     monkeypatch.setattr(own_places, "temporary_directory", lambda uid: str(tmp_path / f"tmp-{uid}"))
@@ -207,6 +208,41 @@ def test_a_rootless_container(init: Process, tmp_path: Path, lacks: str, in_job:
         assert only().name == "it"
     record.remove_kept(known)
     assert inventory.find_daemons() == []
+
+
+def test_an_entry_that_an_image_has_written_removes_nothing_else(
+    init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that sees the node's /tmp. The sweep for the user finds it."""
+    monkeypatch.setattr(record, "Engine", lambda: SimpleNamespace(host_uid=UID))
+    files = [tmp_path / name for name in ("thesis", "authorized_keys", "door", "ab")]
+    for file in files:
+        file.touch()
+    directory = tmp_path / f"tmp-{UID}/daemons"
+    directory.mkdir(mode=0o700, parents=True)
+    directory.parent.chmod(0o700)
+    names = dict(zip(("copy", "entry", "door"), map(str, files)))
+    for number, boot in enumerate(("0" * 36, "/../../a")):
+        known = entry(init, bundle="")
+        change(known, {**names, "boot_id": boot})
+        (directory / str(number)).write_bytes(known.data())
+    (directory / f"{known.pid}-{known.numbers['start_time']}-").symlink_to(tmp_path)
+    assert entry_reader.collect(str(directory)) == 1
+    assert not (directory / "0").exists()
+    assert [file for file in files if not file.exists()] == []
+
+
+@pytest.mark.parametrize("uid", [0, UID])
+def test_a_door_is_removed_by_its_user_where_doors_are(
+    uid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_places, "Engine", lambda: SimpleNamespace(host_uid=uid))
+    doors = [tmp_path / place / "1-2-3" for place in (f"state-{uid}/doors", f"jobs/{uid}", "elsewhere")]
+    for door in doors:
+        door.parent.mkdir(parents=True)
+        door.touch()
+        own_places.remove_door(str(door))
+    assert [door.exists() for door in doors] == [uid == 0, uid == 0, True]
 
 
 def test_where_no_place_can_be_used_a_start_says_so(

@@ -166,16 +166,6 @@ def test_what_changes_while_it_is_read_is_read_again(monkeypatch: pytest.MonkeyP
     assert places.read(-1) == "2nd\n"
 
 
-@pytest.mark.parametrize("directory", [f"{places.ENTRIES}/2001", "/run/ocihooks-ssh/doors"])
-def test_a_door_of_roots_stays(directory: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(places, "ENTRIES", "/run/ocihooks-ssh/entries")
-    removed: list[str] = []
-    monkeypatch.setattr(posix, "unlink", removed.append)
-    places.remove_door(f"{directory}/1-2-3")
-    places.remove_door(f"{tmp_path}/1-2-3")
-    assert removed == [f"{tmp_path}/1-2-3"]
-
-
 def test_a_process_that_may_wait_for_a_user_is_the_only_one(locked: Locked) -> None:
     assert user_child.run(UID, lambda: b"x", "cannot do it") == b"x"
     with locked(UID, locks.CHILD):
