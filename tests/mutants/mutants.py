@@ -1849,7 +1849,7 @@ ATTACH = (
         "did not exit within 20 s",
     ),
     Fault(
-        "another user, or an image, ends the daemon",
+        "another user ends the daemon",
         "supervise",
         "if _peer(connection) == os.geteuid():",
         "if True:",
