@@ -2305,7 +2305,7 @@ SARUS = (
         "Credentials.__init__",
         'keys.authorized_keys.rstrip(b"\\n") + b"\\n" + public_keys',
         "keys.authorized_keys + public_keys",
-        "unit/hook/node/test_user_keys.py::test_a_last_line",
+        "unit/hook/node/test_keys_of_user.py::test_a_last_line",
         r"At index \d+ diff: b's' != b'\\n'",
     ),
     Fault(
@@ -2313,7 +2313,7 @@ SARUS = (
         "parse_public_keys",
         'b" ".join(fields) + b"\\n"',
         'b" ".join(fields)',
-        "unit/hook/node/test_user_keys.py::test_a_last_line",
+        "unit/hook/node/test_keys_of_user.py::test_a_last_line",
         r"ocihooks' == b'ssh-ed25519.*ocihooks\\n'",
     ),
     Fault(
