@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """An imitation of squeue, sbatch and scancel: jobs are files in the directory of this program, which tests change."""
 
 from __future__ import annotations

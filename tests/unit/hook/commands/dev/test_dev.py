@@ -44,7 +44,6 @@ class Site:
         passwd.write_text(f"alice:x:{os.getuid()}:100::/elsewhere:/bin/sh\n")
         self.slurm.mkdir()
         for name in ("squeue", "sbatch", "scancel"):
-            shutil.copy(IMITATION, self.slurm / name)
             (self.slurm / name).write_text(f"#!{sys.executable}\n" + IMITATION.read_text(encoding="utf-8"))
             (self.slurm / name).chmod(0o755)
 
