@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ENTRIES = f"{locks.PLACE}/entries"
+ROOT_COPIES = "/var/lib/ocihooks-ssh/daemons"  # root's entries that survive a power failure
 # Names of one user's entries: what they begin with, and how many there are.
 DAEMONS = ("", 1000)
 JOBS = ("j", 256)

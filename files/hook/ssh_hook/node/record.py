@@ -13,11 +13,10 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 from __future__ import annotations
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, create_file, fsdecode, fsencode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, create_file, dirname, fsdecode, fsencode, os, read_file
 from ..linux.files import read_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from . import own_places, places
-from .engine import Engine
+from . import places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,20 +203,22 @@ def write(record: Record, bundle: int) -> None:
 def remove_kept(record: Record) -> None:
     """Remove what `entries.py` has kept of the record: its copy, and the entry for its user.
 
-    Only root's records are believed where these are. A container that sees the node's /tmp can write a user's.
+    A container that sees the node's /tmp can write a user's records. So these are removed only where they can be.
     """
-    uid = Engine().host_uid
-    if uid:
-        own_places.remove_entries(uid, record.name())
-        return
     for path in filter(None, (record.texts["copy"], record.texts["entry"])):
         try:
             if path.startswith(f"{places.ENTRIES}/"):
                 places.free(path, record.is_same)
-            else:
+            elif dirname(path) == places.ROOT_COPIES or _is_users(path, record.name()):
                 os.unlink(path)
         except OSError:
             pass  # it was never written, or a sweep removes it
+
+
+def _is_users(path: str, name: str) -> bool:
+    from .own_places import is_entry  # here: the end of a rootful engine's container needs none
+
+    return is_entry(path, name)
 
 
 def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:

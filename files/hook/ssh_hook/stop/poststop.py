@@ -7,7 +7,7 @@ from ..errors import SYSTEM, HookError, LateError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..log import DEBUG, ERROR, log
 from ..node import record
-from ..node.own_places import remove_door
+from ..node.places import ENTRIES
 from .rules import end_recorded
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def poststop(state: State) -> None:
                 log(
                     ERROR, str(error), error.kind
                 )  # the daemon has exited; the user only blocks the removal of the pidfile
-            if known.door:
+            if known.door and not known.door.startswith(f"{ENTRIES}/"):
+                from ..node.own_places import remove_door  # here: a rootful engine's container needs none
+
                 remove_door(known.door)
         record.remove(bundle, known)

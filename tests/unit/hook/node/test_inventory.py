@@ -214,7 +214,6 @@ def test_an_entry_that_an_image_has_written_removes_nothing_else(
     init: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a container that sees the node's /tmp. The sweep for the user finds it."""
-    monkeypatch.setattr(record, "Engine", lambda: SimpleNamespace(host_uid=UID))
     files = [tmp_path / name for name in ("thesis", "authorized_keys", "door", "ab")]
     for file in files:
         file.touch()
