@@ -116,7 +116,7 @@ PROMISES = (
     ),
     Fault(
         "No code of the user runs in the container's mount namespace before the container's own program",
-        "_started_by_runtime",
+        "_before_exec",
         "        if process.is_before_exec():\n            return process\n",
         "        return process\n",
         "unit/hook/start/test_oci_stages.py::test_process_that_runs_its_program_already",
@@ -429,11 +429,20 @@ PROMISES = (
     Fault(
         "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
-        "remove_door",
-        "if uid and dirname(path) in for_doors(uid):",
-        "if True:",
+        "poststop",
+        'if known.door and not known.door.startswith(f"{ENTRIES}/"):',
+        "os.unlink(known.door)\n            if False:",
         "hook/test_door.py::test_a_file_system_of_its_user_holds_up_no_end and door",
         r"assert \([0-9.]+ - [0-9.]+\) < ",
+    ),
+    Fault(
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
+        "below `/run/ocihooks-ssh`",
+        "remove_door",
+        "if uid and dirname(path) in for_doors(uid):",
+        "if dirname(path) in for_doors(uid):",
+        "unit/hook/node/test_inventory.py::test_a_door_is_removed_by_its_user",
+        r"assert \[False, False, True\] == \[True, True, True\]",
     ),
     Fault(
         "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
@@ -1399,7 +1408,7 @@ PROMISES = (
     Fault(
         "A sweep ends no container whose end only its own processes know",
         "_sweep_record",
-        "if not known.bundle and path != entries.ROOT_COPIES:",
+        "if not known.bundle and path != places.ROOT_COPIES:",
         "if False:",
         "unit/hook/stop/test_orphans.py::test_a_container_that_only",
         r"assert \(5, 0\) == \(0, 0\)",

@@ -19,7 +19,6 @@ from ..linux.ownership import only_user_can_change
 from ..linux.resolution import File, UnreachableError, resolve
 from ..log import one_line
 from ..node import places
-from ..node.entries import ROOT_COPIES
 from ..oci.settings import Settings
 from ..schedulers.nodes import launcher
 from ..start.server import Programs, require_undumpable
@@ -124,7 +123,7 @@ def _check_engine(_values: dict[str, str]) -> Result:
 
 def _check_records(_values: dict[str, str]) -> Result:
     """Check the hook's directories of records. The first start on a node creates them."""
-    for path in (ROOT_COPIES, places.ENTRIES):
+    for path in (places.ROOT_COPIES, places.ENTRIES):
         for place in (os.path.dirname(path), path):
             try:
                 status = os.lstat(place)

@@ -19,7 +19,7 @@ from ..log import ERROR
 from ..oci import container_paths
 from ..oci.annotations import ENABLED, LOG_LEVEL, USER
 from ..oci.settings import Settings
-from ..schedulers.bounded_output import TooLongError, output
+from ..schedulers.bounded_output import TooLongError, last_line, output
 from .checks import OK, Result
 
 DEADLINE = 60.0  # seconds, of which half is for the container; it needs about one
@@ -52,7 +52,7 @@ def probe(name: str, values: dict[str, str]) -> Result:
             output(removal, time.monotonic() + DEADLINE / 4, _MAX_OUTPUT)
             error, status = f"no answer within {DEADLINE / 2:.0f} s", -1
         if status != 0:
-            reason = printable((error.splitlines() or ["no message"])[-1])
+            reason = last_line(error, "no message")
             raise HookError(
                 DAEMON_FAILED,
                 f"{user.name} cannot log in to a new container (status {status}, '{reason}'): run 'ssh_hook why' and "

@@ -13,7 +13,6 @@ from ..errors import SYSTEM
 from ..linux.fast_stdlib import TYPE_CHECKING, closing
 from ..log import INFO, WARNING, log
 from . import own_places, places
-from .places import ROOT_COPIES as ROOT_COPIES  # sweeps take it from here
 
 if TYPE_CHECKING:
     from .record import Record
@@ -26,7 +25,7 @@ def directories(uid: int) -> list[str]:
 
     A job's is the user's only while she has a job.
     """
-    return own_places.for_entries(uid) if uid else [ROOT_COPIES]
+    return own_places.for_entries(uid) if uid else [places.ROOT_COPIES]
 
 
 def keep(known: Record, engine_uid: int, in_job: bool) -> None:
@@ -87,9 +86,9 @@ def _keep_for_user(known: Record) -> None:
 
 def _keep_copy(known: Record) -> None:
     """Keep root's copy, which survives a power failure."""
-    known.texts["copy"] = f"{ROOT_COPIES}/{known.name()}"
+    known.texts["copy"] = f"{places.ROOT_COPIES}/{known.name()}"
     try:
-        with closing(own_places.open_own(ROOT_COPIES, create=True)) as directory:
+        with closing(own_places.open_own(places.ROOT_COPIES, create=True)) as directory:
             own_places.write(known, directory)
     except OSError as error:
         log(INFO, f"cannot copy the record to {known.texts['copy']}: {error.strerror}")

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
+from ..errors import printable
+
 MIN_TIMEOUT = 0.2  # seconds that a command is given at least
 _REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, e.g. on a file system, is left behind
 _CHUNK = 1 << 16  # bytes
@@ -19,6 +21,11 @@ Output = tuple[str, str, int]  # standard output, standard error, status
 
 class TooLongError(Exception):
     """A command's output exceeds the limit."""
+
+
+def last_line(stderr: str, otherwise: str) -> str:
+    """Return the last line of a command's standard error for a message; `otherwise` if it is empty."""
+    return printable((stderr.strip().splitlines() or [otherwise])[-1])
 
 
 def output(

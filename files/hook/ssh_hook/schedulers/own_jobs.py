@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from ..errors import NO_CONTAINER, SYSTEM, HookError, printable
-from .bounded_output import Output, TooLongError, output
+from .bounded_output import Output, TooLongError, last_line, output
 from .host_notation import expand
 
 _TIMEOUT = 20.0  # seconds for an answer
@@ -75,7 +75,7 @@ def find(names: list[str]) -> list[OwnJob]:
     command = ["squeue", "--noheader", f"--user={os.getuid()}", f"--name={','.join(names)}", f"--format={_FIELDS}"]
     stdout, stderr, status = _ask(command)
     if status != 0:
-        raise HookError(SYSTEM, f"Slurm did not list your jobs: {_last_line(stderr, 'squeue failed')}")
+        raise HookError(SYSTEM, f"Slurm did not list your jobs: {last_line(stderr, 'squeue failed')}")
     found = {}
     for line in stdout.splitlines():
         fields = line.split("|", 7)
@@ -123,7 +123,7 @@ def cancel(numbers: list[str]) -> None:
     """Cancel these jobs of the caller. Raises HookError."""
     _stdout, stderr, status = _ask(["scancel", f"--user={os.getuid()}", *numbers])
     if status != 0:
-        raise HookError(SYSTEM, f"cannot cancel job {', '.join(numbers)}: {_last_line(stderr, 'scancel failed')}")
+        raise HookError(SYSTEM, f"cannot cancel job {', '.join(numbers)}: {last_line(stderr, 'scancel failed')}")
 
 
 def _ask(command: list[str], data: bytes = b"", directory: str = "/") -> Output:
@@ -142,7 +142,3 @@ def _ask(command: list[str], data: bytes = b"", directory: str = "/") -> Output:
         raise HookError(SYSTEM, f"Slurm did not answer within {_TIMEOUT:.0f} s ({command[0]})") from None
     except (OSError, TooLongError):
         raise HookError(SYSTEM, f"cannot run {command[0]}, or its output is too long") from None
-
-
-def _last_line(stderr: str, otherwise: str) -> str:
-    return printable((stderr.strip().splitlines() or [otherwise])[-1])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, SYSTEM, HookError, printable, shorten
 from ..linux.job_names import is_number
 from ..node import job_record
-from .bounded_output import MIN_TIMEOUT, TooLongError, output
+from .bounded_output import MIN_TIMEOUT, TooLongError, last_line, output
 from .host_notation import expand, required, whole_nodes
 from .job_names import is_task
 
@@ -202,7 +202,7 @@ def _tasks(job: str, timeout: float, advice: str) -> list[Task]:
         kind = NotYetError if isinstance(error, TimeoutError) else HookError
         raise kind(SYSTEM, f"Slurm did not report where job {job} runs (squeue): {advice}") from None
     if status != 0:
-        said = printable((stderr.strip().splitlines() or ["squeue failed"])[-1])
+        said = last_line(stderr, "squeue failed")
         if _UNKNOWN_JOB in said:
             raise HookError(NO_CONTAINER, f"Slurm has no job {job}: {said}")
         raise NotYetError(SYSTEM, f"Slurm did not report where job {job} runs ({said}): {advice}")

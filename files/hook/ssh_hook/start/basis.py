@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from ..confine.lsm import Labels
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node import door, login_log, monitor
 from ..node.engine import state_directory
@@ -13,6 +12,7 @@ from .registration import DaemonEntry
 from .server import Server
 
 if TYPE_CHECKING:
+    from ..confine.lsm import Labels
     from ..linux.cgroups import Cgroups
     from ..linux.identity import Identity
     from ..linux.namespaces import Namespaces

@@ -12,6 +12,8 @@ from ..linux.root_mount import OuterMounts
 from ..node.door import no_door
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..node.door import Door
     from .basis import Basis
 
@@ -79,39 +81,43 @@ class CreateContainer:
 
 def _started_by_runtime(pid: int) -> Process:
     """Return the process `pid`, before its first execve(2). Raises HookError."""
-    try:
-        process = Process(pid)
-        if process.is_before_exec():
-            return process
-    except (FileNotFoundError, ProcessLookupError):
-        raise ContainerEndedError() from None
-    raise HookError(
-        SETTING_WRONG,
+    return _before_exec(
+        lambda: Process(pid),
         f"the container's first process (pid {pid}) already runs a program: call the hook at the stage "
         "createRuntime, or with JOIN_NAMESPACES=false at createContainer",
     )
 
 
 def _above_hook() -> Process:
-    """Return the outermost ancestor of the hook in the container's mount namespace. Raises HookError.
+    """Return the outermost ancestor of the hook in the container's mount namespace, before its first execve(2).
 
     It runs the hook, perhaps through another program. The state may have its pid in the container's pid namespace,
-    or no pid.
+    or no pid. Raises HookError.
     """
+    return _before_exec(
+        _outermost_ancestor,
+        "JOIN_NAMESPACES is false, but the hook was not called by a container's first process: run it at "
+        "createContainer",
+    )
+
+
+def _outermost_ancestor() -> Process:
+    process = Process(int(os.readlink("/proc/self")))
+    namespace = process.mount_namespace()
+    while (parent := process.parent()) > 0 and (ancestor := Process(parent)).mount_namespace() == namespace:
+        process = ancestor
+    return process
+
+
+def _before_exec(find: Callable[[], Process], problem: str) -> Process:
+    """Return the process that `find` returns. Raises HookError, with the text `problem` if it has called execve(2)."""
     try:
-        process = Process(int(os.readlink("/proc/self")))
-        namespace = process.mount_namespace()
-        while (parent := process.parent()) > 0 and (ancestor := Process(parent)).mount_namespace() == namespace:
-            process = ancestor
+        process = find()
         if process.is_before_exec():
             return process
     except (FileNotFoundError, ProcessLookupError):
         raise ContainerEndedError() from None
-    raise HookError(
-        SETTING_WRONG,
-        "JOIN_NAMESPACES is false, but the hook was not called by a container's first process: run it at "
-        "createContainer",
-    )
+    raise HookError(SETTING_WRONG, problem)
 
 
 def _require_own_mount_namespace() -> None:

@@ -13,7 +13,7 @@ from ..errors import NOT_TRUSTED, SYSTEM, HookError, kind_of, printable
 from ..linux.fast_stdlib import closing, os
 from ..linux.files import is_own
 from ..log import DEBUG, ERROR, INFO, log
-from ..node import entries, own_places, record, user_child
+from ..node import own_places, places, record, user_child
 from ..node.engine import JOBS_PLACE
 from ..node.record import Record
 from .rules import end_recorded
@@ -77,7 +77,7 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
         known = record.read(directory, name, path)
         if known is None:
             return False
-        if not known.bundle and path != entries.ROOT_COPIES:
+        if not known.bundle and path != places.ROOT_COPIES:
             return False  # of enroot or an attach, whose own processes end the daemon: see entry_reader.collect
         if not known.container_is_gone():
             log(DEBUG, f"{known.bundle}: the container runs")

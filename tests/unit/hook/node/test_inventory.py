@@ -39,7 +39,7 @@ def fixture_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNam
     caller = SimpleNamespace(host_uid=UID, is_rootless=False)
     monkeypatch.setattr(inventory, "Engine", lambda: caller)
     monkeypatch.setattr(own_places, "Engine", lambda: caller)
-    monkeypatch.setattr(entries, "ROOT_COPIES", str(tmp_path / "lib/copies"))
+    monkeypatch.setattr(places, "ROOT_COPIES", str(tmp_path / "lib/copies"))
     monkeypatch.setattr(own_places, "state_directory", lambda uid: str(tmp_path / f"state-{uid}"))
     monkeypatch.setattr(own_places, "temporary_directory", lambda uid: str(tmp_path / f"tmp-{uid}"))
     monkeypatch.setattr(own_places, "JOBS_PLACE", str(tmp_path / "jobs"))

@@ -66,7 +66,7 @@ def test_a_container_that_only_its_own_processes_end_is_left_to_them(
         os.utime(path, (0, 0))
     assert module.sweep(str(copies)) == (0, 0)
     assert len(list(copies.iterdir())) == 5 and not ended
-    monkeypatch.setattr(module.entries, "ROOT_COPIES", str(copies))
+    monkeypatch.setattr(module.places, "ROOT_COPIES", str(copies))
     assert module.sweep(str(copies)) == (5, 0)
     assert len(ended) == 5
 

@@ -14,7 +14,7 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as b
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _run_state as run_state
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_service
-from ssh_hook.node.entries import ROOT_COPIES
+from ssh_hook.node.places import ROOT_COPIES
 from ssh_hook.oci import container_paths
 
 HOOK = Path(container_paths.__file__).parents[1]
