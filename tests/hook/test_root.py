@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -448,8 +448,13 @@ def test_the_node_mounts_meanwhile(shared: Path, syslog: Syslog, runtime: str, n
 
 def dropbears() -> list[int]:
     """The processes of the hook, but for zombies: the container's first process reaps nobody."""
-    states = {pid: Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2] for pid in processes()}
-    return [pid for pid, state in states.items() if state.split()[0] != "Z"]
+    found = []
+    for pid in processes():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended since it was listed
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            if state != "Z":
+                found.append(pid)
+    return found
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
