@@ -84,8 +84,9 @@ lint: venv
 	@tests/testbed/packages lint
 	@python tests/lint/run.py
 
-unit: venv
-	@python tests/unit/run.py $(ARGS)
+unit:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages --only python3-venv
+	@$(PYTHON) -B tests/unit/run.py $(ARGS)
 
 ifeq ($(IN_TEST_SYSTEM),)
 $(filter-out $(HERE),$(ALL)):

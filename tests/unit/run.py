@@ -1,6 +1,7 @@
 """Runs the unit tests on the oldest Python from 3.9 on and on the newest one that this machine has.
 
-RUN_ELSEWHERE in the environment is a version, as 3.13, on which something else runs them: not here then.
+With arguments, which are pytest's, it runs those that they name on the Python that runs this, for a quick answer.
+RUN_ELSEWHERE in the environment is a version, as 3.13, on which something else runs all of them: not here then.
 """
 
 from __future__ import annotations
@@ -52,23 +53,31 @@ def pythons() -> dict[tuple[int, int], str]:
     return found
 
 
-def main(arguments: list[str]) -> int:
-    """Run pytest with the given arguments on each chosen Python; the exit status is 0 when all passed."""
+def chosen() -> dict[tuple[int, int], str]:
+    """Return the oldest and the newest of the usable interpreters, without the one on which the tests run elsewhere."""
     found = pythons()
     if not found:
-        print("unit: no Python from 3.9 on that can make virtual environments: install python3-venv", file=sys.stderr)
-        return 1
-    if not all(map(shutil.which, PROGRAMS)) or find_library("ssh") is None:
-        subprocess.run([ROOT / "tests" / "testbed" / "packages", "unit"], check=True)
-    failed = False
-    for version in sorted({min(found), max(found)}):
+        raise SystemExit("unit: no Python from 3.9 on that can make virtual environments: install python3-venv")
+    ends = {version: found[version] for version in (min(found), max(found))}
+    for version in list(ends):
         name = ".".join(map(str, version))
         if name == os.environ.get("RUN_ELSEWHERE"):
             print(f"unit tests on Python {name}: elsewhere", flush=True)
-            continue
+            del ends[version]
+    return ends
+
+
+def main(arguments: list[str]) -> int:
+    """Run pytest with the given arguments on each chosen Python; the exit status is 0 when all passed."""
+    this = {sys.version_info[:2]: os.path.realpath(sys.executable)}
+    if not all(map(shutil.which, PROGRAMS)) or find_library("ssh") is None:
+        subprocess.run([ROOT / "tests" / "testbed" / "packages", "unit"], check=True)
+    failed = False
+    for version, python in sorted((this if arguments else chosen()).items()):
+        name = ".".join(map(str, version))
         directory = ROOT / ".cache" / "unit" / name
-        print(f"unit tests on Python {name} ({found[version]})", flush=True)
-        subprocess.run([ROOT / "tests" / "venv", directory, ROOT / "requirements/unit.txt", found[version]], check=True)
+        print(f"unit tests on Python {name} ({python})", flush=True)
+        subprocess.run([ROOT / "tests" / "venv", directory, ROOT / "requirements/unit.txt", python], check=True)
         command: list[str | Path] = [
             directory / "bin" / "python",
             "-B",
