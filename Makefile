@@ -27,6 +27,12 @@ IN_TEST_SYSTEM := $(and $(wildcard /etc/testbed),$(filter /srv/checkout,$(CURDIR
 .DEFAULT_GOAL := help
 
 help:
+	@echo 'For a usual change:'
+	@echo 'make unit ARGS=tests/unit/hook/linux/test_files.py      one file or test, in seconds'
+	@echo 'make lint                                               linters and types'
+	@echo 'make hook-tests ARGS="tests/hook/test_wait.py -k NAME"  the hook in a container'
+	@echo
+	@echo 'All targets:'
 	@echo 'make demo         start a small cluster, deploy to it, and show ssh from container to container'
 	@echo 'make demo-down    remove the cluster; only build results stay, in .cache and .venv'
 	@echo 'make test         all of the checks below, three at a time, with a summary (LANES=1: one at a time)'
