@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_hook.linux.files import remove_leftovers, replace_files
+from ssh_hook.linux.files import close_all_but, names, read_own, remove_leftovers, replace_files, rewrite
 
 OLD = {"a": b"old", "b": b"old too"}
 
@@ -105,3 +105,57 @@ def test_what_a_killed_writer_left_is_removed(directory: int, tmp_path: Path) ->
         os.utime(tmp_path / name, (0, 0))
     remove_leftovers(directory, "a")
     assert set(content(tmp_path)) == {*OLD, *others}
+
+
+def test_only_what_nobody_else_can_write_is_read(directory: int, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "a").chmod(0o644)
+    (tmp_path / "b").chmod(0o664)
+    assert read_own("a", 2, directory) == b"old", "one byte more than the limit, to tell that there is more"
+    assert read_own("b", 10, directory) is None
+    assert read_own("fifo", 10, directory) is None
+    with pytest.raises(OSError, match="symbolic links"):
+        read_own("link", 10, directory)
+    with pytest.raises(FileNotFoundError):
+        read_own("missing", 10, directory)
+
+
+def test_another_users_file_is_not_read(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = os.geteuid() + 1
+    monkeypatch.setattr(posix, "geteuid", lambda: other)
+    assert read_own("a", 10, directory) is None
+
+
+def test_an_open_file_gets_another_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"longer than the new one")
+    handle = os.open(tmp_path / "a", os.O_PATH)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    rewrite(handle, b"new")
+    os.close(handle)
+    assert content(tmp_path) == {"moved": b"new"}
+
+
+def test_names_of_what_is_missing_or_closed_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert names(str(tmp_path)) == ["a"]
+    assert names(str(tmp_path / "missing")) == []
+    with pytest.raises(NotADirectoryError):
+        names(str(tmp_path / "a"))
+
+
+def test_all_descriptors_but_those_that_are_kept_are_closed(tmp_path: Path) -> None:
+    """In a child: 0 and 1 become what `null` is, 2 is kept, and a kept one stays what it was."""
+    (tmp_path / "kept").write_bytes(b"kept")
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        kept, null = os.open(tmp_path / "kept", os.O_RDONLY), os.open(os.devnull, os.O_RDWR)
+        os.open(tmp_path / "kept", os.O_RDONLY)
+        close_all_but({2, kept, writer}, null)
+        devices = [os.fstat(number).st_rdev == Path(os.devnull).stat().st_rdev for number in (0, 1, 2)]
+        number_of_open = len(os.listdir("/proc/self/fd")) - 1
+        os.write(writer, repr((devices[:2], os.read(kept, 9), number_of_open)).encode())
+        os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 1000) == repr(([True, True], b"kept", 5)).encode()
+    os.close(reader)
