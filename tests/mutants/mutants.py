@@ -187,7 +187,7 @@ PROMISES = (
         "where True = <function generate_first",
     ),
     Fault(
-        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits a job",
+        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits another job",
         "find",
         "uid == str(os.getuid()) and ",
         "",
@@ -195,7 +195,7 @@ PROMISES = (
         "assert 0 == 1",
     ),
     Fault(
-        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits a job",
+        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits another job",
         "Profiles.read",
         " if is_own_directory else None",
         "",
@@ -203,12 +203,20 @@ PROMISES = (
         "nobody else can write",
     ),
     Fault(
-        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits a job",
+        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits another job",
         "_Profile.connect",
-        "if job is None and not is_person:",
+        "if job is None and not is_person and self.own.logs(self.name):",
         "if False:",
-        "unit/hook/commands/dev/test_dev.py::test_only_a_person_submits",
+        "unit/hook/commands/dev/test_dev.py::test_only_a_person_submits_again",
         "has not started",
+    ),
+    Fault(
+        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits another job",
+        "_Profile._submit",
+        "self.own.begin_log(self.name, number)",
+        "pass",
+        "unit/hook/commands/dev/test_dev.py::test_only_a_person_submits_again",
+        "gpu-100.log",
     ),
     Fault(
         "Root makes no directory for the user where programs look for code",

@@ -42,6 +42,7 @@ _SHARED = ["ControlMaster auto", "ControlPath ~/.ssh/oci-hooks-%C", "ControlPers
 _PROFILE = f'Match originalhost "{profiles.PREFIX}*,!*\'*" exec "test -x {{0}} && {{0}} dev --has \'%n\'"'
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _LAPTOP_TITLE = """\
+# BEGIN ssh_hook
 # By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container reach your containers. Put
 # these lines at the top of ~/.ssh/config itself: the next ones are the containers' host keys, which ssh reads there.
 """
@@ -205,7 +206,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
             *_profile_entries(dev_hosts, f"{_over_ssh(jump)} {_launcher()}", via),
             *_sharing_options(via),
             "\n    ".join([f"Host {' '.join([_CONTAINERS, *dev_hosts])}", *common]) + "\n",
-            "Host *\n",  # what follows in the user's file is for all hosts again
+            "Host *\n# END ssh_hook\n",  # what follows in the user's file is for all hosts again
         ]
     )
 

@@ -108,14 +108,19 @@ def _parse_wait(text: str) -> int:
 def _wait_for(job: str | None, name: str | None, seconds: int) -> Daemon:
     """Return the container that `job` or `name` selects; wait while there is none, and ssh runs. Raises HookError."""
     deadline = time.monotonic() + seconds
-    closed = select.poll()
-    closed.register(1, 0)
     while True:
         try:
             return choose(find_daemons(), job, name)
         except HookError as error:
-            if error.kind != NO_CONTAINER or time.monotonic() > deadline or closed.poll(_WAIT_POLL * 1000):
+            if error.kind != NO_CONTAINER or time.monotonic() > deadline or hangs_up(_WAIT_POLL):
                 raise
+
+
+def hangs_up(seconds: float) -> bool:
+    """Return whether ssh closes its end of standard output within `seconds`; otherwise wait that long."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _wait_words(seconds: int) -> list[str]:

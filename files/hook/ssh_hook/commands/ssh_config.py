@@ -12,6 +12,7 @@ import pwd
 import re
 import stat
 from fnmatch import fnmatchcase
+from glob import glob
 
 from ..errors import SYSTEM, HookError, kind_of_os, printable
 from ..linux.fast_stdlib import closing, read_all
@@ -19,6 +20,8 @@ from ..linux.files import remove_leftovers, replace_files
 
 _MAX_SIZE = 1 << 20  # bytes
 _SEPARATORS = re.compile(r"[\s=,\"]+")
+_MAX_DEPTH = 16  # of Include, as in ssh
+_OWN = "/.oci-hooks/ssh/client/config"  # ends the path of what client-config writes, for each dev-NAME
 _COPY = ".before-ocihooks"  # ends the name of the copy
 
 
@@ -37,31 +40,49 @@ def take_out(line: str) -> str | None:
 
 
 def line_for(host: str) -> str | None:
-    """Return the first Host or Match line of the caller's configuration that names `host`, or None.
+    """Return the first Host or Match line that names `host` in the caller's configuration or what it includes, or None.
 
     Patterns such as ``*``, which are for all hosts, do not name one. Raises HookError.
     """
     path = _path()
     try:
-        _mode, data = _read(path, f"cannot read {printable(path)}")
+        return _line_for(host, path, _MAX_DEPTH)
     except OSError as error:
         raise HookError(SYSTEM, f"cannot read {printable(path)}: {error.strerror}") from None
+
+
+def _line_for(host: str, path: str, depth: int) -> str | None:
+    """As `line_for`, in the file `path`, from which ssh follows Include `depth` times. Raises HookError and OSError."""
+    _mode, data = _read(path, f"cannot read {printable(path)}")
     for line in data.decode("utf-8", "replace").split("\n"):
-        keyword, *patterns = filter(None, _SEPARATORS.split(line.lower())) if line.strip() else [""]
-        if keyword in ("host", "match") and any(
-            fnmatchcase(host, pattern) and not fnmatchcase("-", pattern) for pattern in patterns
+        keyword, *words = filter(None, _SEPARATORS.split(line)) if line.strip() else [""]
+        if keyword.lower() in ("host", "match") and any(
+            fnmatchcase(host, pattern.lower()) and not fnmatchcase("-", pattern) for pattern in words
         ):
             return line.strip()
+        if keyword.lower() == "include" and depth:
+            named = [os.path.join(_home(), ".ssh", re.sub(r"\A~/", f"{_home()}/", word)) for word in words]
+            for included in sorted(file for word in named if not word.endswith(_OWN) for file in glob(word)):
+                try:
+                    found = _line_for(host, included, depth - 1)
+                except (HookError, OSError):
+                    continue  # nor does ssh read it
+                if found is not None:
+                    return found
     return None
 
 
 def _path() -> str:
     """Return the path of the configuration, after its links. Raises HookError."""
+    return os.path.realpath(f"{_home()}/.ssh/config")
+
+
+def _home() -> str:
+    """Return the caller's home according to the passwd database. Raises HookError."""
     try:
-        home = pwd.getpwuid(os.getuid()).pw_dir
+        return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
         raise HookError(SYSTEM, f"cannot find ~/.ssh/config: uid {os.getuid()} has no home on this node") from None
-    return os.path.realpath(f"{home}/.ssh/config")
 
 
 def _change(line: str, first: list[bytes]) -> str | None:

@@ -323,6 +323,19 @@ def test_the_lines_are_the_known_hosts_too(
     assert [name.removeprefix("Host=") for name in names] == [names[0].removeprefix("Host=").lower()] * len(public)
 
 
+def test_the_guides_command_renews_the_lines(
+    settings: dict[str, str], client: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is between the two marks is all that is ours: sed removes it."""
+    guide = (Path(__file__).resolve().parents[4] / "docs/start-here.md").read_text()
+    script = guide.partition("  sed '")[2].partition("'")[0]
+    own = "Host other\n    User zoe\n"
+    for way in ("ssh", "srun"):
+        lines = laptop_lines(["--jump", LOGIN, "--via", way], settings, capsys)
+        done = subprocess.run(["sed", script], input=lines + own, stdout=subprocess.PIPE, text=True, check=True)
+        assert done.stdout == own
+
+
 def test_hosts_by_their_ports_take_a_key(settings: dict[str, str], client: Path) -> None:
     _command, arguments = parse("client-config", ["--jump", LOGIN, "node1"])
     with pytest.raises(HookError, match=r"^connecting directly to hosts needs .*: add --keys$"):

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ssh_hook dev``: a container of the user's own in a Slurm job that ``ssh dev-NAME`` submits, waits for and enters.
 
-A job belongs to a profile by its name and its user, and by nothing that is written down. Only a person submits: an
-editor that reconnects by itself, after a job has ended, would otherwise start jobs all night.
+A job belongs to a profile by its name and its user, and by nothing that is written down. After the first job, only a
+person submits: an editor that reconnects by itself, after a job has ended, would otherwise start jobs all night.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -20,11 +20,13 @@ from ...schedulers import own_jobs
 from ...schedulers.nodes import add_way, launcher
 from ...schedulers.own_jobs import PENDING, RUNNING, OwnJob, SubmissionError
 from .. import ssh_config
+from ..connect import hangs_up
 from . import profiles, templates
 from .profiles import PREFIX, Profiles
 
 _JOB = "ocihooks-dev-"  # begins the names of jobs
 _POLL = 10.0  # seconds between two questions to Slurm, whose controller serves all users
+_MAX_SILENCE = 60.0  # seconds without a question, while another process has the turn
 _MAX_WAIT = 86400.0  # seconds until the job starts; a client's ConnectTimeout is usually shorter
 _CONTAINER = 120  # seconds until the container of a running job has its SSH daemon
 
@@ -42,9 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     choice.add_argument("--log", metavar="NAME", help="print the end of the output of the profile's newest job")
     choice.add_argument("--connect", metavar="HOST", help="connect to the container, as ssh's ProxyCommand")
     choice.add_argument("--has", metavar="HOST", help="exit with 0 if HOST is dev-NAME and you have this profile")
-    parser.add_argument(
-        "--terminal", action="store_true", help="with --connect: a person waits, so submit the job if there is none"
-    )
+    parser.add_argument("--terminal", action="store_true", help="with --connect: a person waits, who may start a job")
     add_way(parser)
 
 
@@ -140,19 +140,20 @@ class _Profile:
     def connect(self, is_person: bool, way: str) -> int:
         """Relay standard input and output to the container of the profile's job; return 0 or an error's status.
 
-        Only if `is_person`, a job is submitted. `way` is how the node is reached. Raises HookError.
+        Only if `is_person`, or for the first time, a job is submitted. `way` is how the node is reached. Raises
+        HookError and OSError.
         """
         job = self._job()
-        if job is None and not is_person:
+        if job is None and not is_person and self.own.logs(self.name):
             raise HookError(
                 NO_CONTAINER,
-                f"{PREFIX}{self.name} has no job, and only a person starts one: run 'ssh {PREFIX}{self.name}' in a "
-                f"terminal, or 'ssh_hook dev --start {self.name}' on a login node",
+                f"the job of {PREFIX}{self.name} has ended, and only a person starts another: run 'ssh "
+                f"{PREFIX}{self.name}' in a terminal, or 'ssh_hook dev --start {self.name}' on a login node",
             )
         job = self._wait_until_running(job or self._submit())
         command = [launcher(), "connect", "--job", job.number, "--wait", str(_CONTAINER), "--via", way, job.node]
         status = subprocess.run(command, check=False).returncode
-        if status == 0 or _hangs_up(0):
+        if status == 0 or hangs_up(0):
             return min(abs(status), 1)
         if all(other.number != job.number for other in own_jobs.find([job.name])):
             raise self._ended(job)
@@ -183,32 +184,53 @@ class _Profile:
             if job is None:
                 raise
             return job
-        job = self._job()
-        if job is None:
-            raise self._ended(OwnJob(number, _JOB + self.name, "", "", "", "", ""))
+        job = self._job() or OwnJob(number, _JOB + self.name, "", "", "", "", "")
         if job.number == number:
-            self.own.remove_logs(self.name, number)
+            try:
+                self.own.begin_log(self.name, number)
+            except HookError:
+                own_jobs.cancel([number])  # nothing would say that this was not the first job
+                raise
+        if not job.state:
+            raise self._ended(job)
         return job
 
     def _wait_until_running(self, job: OwnJob) -> OwnJob:
         """Return the profile's job once it runs, and print what it waits for. Raises HookError."""
         said = ""
-        deadline = time.monotonic() + _MAX_WAIT
-        while job.state != RUNNING or not job.node:
-            now = _describe(job)
-            if now != said:
-                said = now
-                _tell(
-                    f"job {job.number} of {PREFIX}{self.name} is {now}; if you stop waiting, it stays: end it with "
-                    f"'ssh_hook dev --cancel {self.name}'"
-                )
-            if _hangs_up(_POLL) or time.monotonic() > deadline:
-                raise HookError(NO_CONTAINER, f"job {job.number} of {PREFIX}{self.name} has not started")
-            found = self._job()
-            if found is None:
-                raise self._ended(job)
-            job = found
+        asked = time.monotonic()
+        deadline = asked + _MAX_WAIT
+        with socket.socket(socket.AF_UNIX) as turn:
+            while job.state != RUNNING or not job.node:
+                now = _describe(job)
+                if now != said:
+                    said = now
+                    _tell(
+                        f"job {job.number} of {PREFIX}{self.name} is {now}; if you stop waiting, it stays: end it with "
+                        f"'ssh_hook dev --cancel {self.name}'"
+                    )
+                if hangs_up(_POLL) or time.monotonic() > deadline:
+                    raise HookError(NO_CONTAINER, f"job {job.number} of {PREFIX}{self.name} has not started")
+                if not self._has_turn(turn) and time.monotonic() < asked + _MAX_SILENCE:
+                    continue
+                asked = time.monotonic()
+                found = self._job()
+                if found is None:
+                    raise self._ended(job)
+                job = found
         return job
+
+    def _has_turn(self, turn: socket.socket) -> bool:
+        """Return whether this one of the user's processes on this node that wait for the profile asks Slurm.
+
+        It is the one whose socket has the name. Another user may take the name: then each process asks, but rarely.
+        """
+        try:
+            if not turn.getsockname():
+                turn.bind(f"\0{_JOB}{self.name}-{os.getuid()}")
+        except OSError:
+            return False
+        return True
 
     def _ended(self, job: OwnJob) -> HookError:
         """Return the error for a job that has ended, after printing the end of its output."""
@@ -231,10 +253,3 @@ def _describe(job: OwnJob) -> str:
 def _tell(line: str) -> None:
     """Print a line for the person who waits: standard output is the connection."""
     print(f"ssh_hook: {line}", file=sys.stderr, flush=True)
-
-
-def _hangs_up(seconds: float) -> bool:
-    """Return whether the client closes its end of standard output within `seconds`; otherwise wait that long."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return bool(poll.poll(seconds * 1000))

@@ -99,14 +99,21 @@ class Profiles:
         found = [entry for entry in os.scandir(self.path) if (made := _LOG.fullmatch(entry.name)) and made[1] == name]
         return [entry.path for entry in sorted(found, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)]
 
-    def remove_logs(self, name: str, kept: str) -> None:
-        """Remove the output of all jobs of the profile `name` but the job `kept`, as far as that is possible."""
+    def begin_log(self, name: str, job: str) -> None:
+        """Create the output of a `job` that was just submitted; remove that of the profile's earlier ones.
+
+        It stays, also if the job never runs: it shows that the profile has had a job. Raises HookError.
+        """
+        path = self.log_of(name, job)
         try:
-            for path in self.logs(name):
-                if path != self.log_of(name, kept):
-                    os.unlink(path)
-        except OSError:
-            pass  # on a shared file system, another login node may do the same
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
+            for other in self.logs(name):
+                if other != path:
+                    os.unlink(other)
+        except FileNotFoundError:
+            pass  # on a shared file system, another login node does the same
+        except OSError as error:
+            raise HookError(kind_of_os(error), f"cannot create {path}: {error.strerror}") from None
 
 
 def last_lines(path: str) -> list[str]:

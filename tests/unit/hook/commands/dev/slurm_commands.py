@@ -25,7 +25,7 @@ def write(job: dict[str, str]) -> None:
 
 def squeue(options: dict[str, str]) -> None:
     with (PLACE / "asked").open("a") as file:
-        file.write(".")
+        file.write(f"{os.getppid()}\n")
     for job in jobs():
         names = options.get("name")
         if names is not None and (job["name"] not in names.split(",") or job["state"] in ENDED):

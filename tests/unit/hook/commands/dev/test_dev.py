@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -159,6 +160,25 @@ def test_host_of_the_users_own(site: Site, line: str, is_taken: bool, capfd: pyt
     assert (site.profile.parent / "cpu.sh").exists() == (not is_taken)
 
 
+@pytest.mark.parametrize("include", ["Include extra", "include ~/.ssh/ex*", "Include x {home}/.ssh/extra"])
+def test_host_in_an_included_file(site: Site, include: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Files that ssh does not find or read do not matter, nor does our own, nor one that includes itself."""
+    own = site.home / ".oci-hooks/ssh/client/config"
+    own.parent.mkdir(parents=True)
+    own.write_text('Match originalhost "dev-*"\n')
+    (site.home / ".ssh").mkdir()
+    (site.home / ".ssh/config").write_text(
+        f"Include ~/.oci-hooks/ssh/client/config none\nHost a\n    {include.format(home=site.home)}\n"
+    )
+    extra = site.home / ".ssh/extra"
+    os.mkfifo(extra)
+    assert site.run("--new", "cpu") == 0
+    extra.unlink()
+    extra.write_text("Include ~/.ssh/extra\nHost DEV-cpu2\n")
+    assert site.run("--new", "cpu2") == 1
+    assert "is for the host dev-cpu2 too: Host DEV-cpu2: choose another name" in error(capfd)
+
+
 def test_no_such_profile(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     for words in (["--connect", "dev-x"], ["--start", "x"], ["--cancel", "x"], ["--log", "x"]):
         assert site.run(*words) == 1
@@ -198,7 +218,7 @@ def test_profile_that_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(dev, "_hangs_up", lambda _seconds: True)
+    monkeypatch.setattr(dev, "hangs_up", lambda _seconds: True)
     make(site)
     assert site.run("--connect", "dev-gpu", "--terminal") == 1
     assert said in error(capfd)
@@ -224,21 +244,41 @@ def test_job_that_runs(site: Site, entered: Callable[[], list[str]]) -> None:
     assert not site.submitted()
 
 
-def test_only_a_person_submits(
+def test_only_a_person_submits_again(
     site: Site,
     entered: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(dev, "_hangs_up", lambda _seconds: True)
-    site.add(42, "TIMEOUT")
+    """An editor's connection submits the first job, and no other: also if the first one was cancelled in the queue."""
+    monkeypatch.setattr(dev, "hangs_up", lambda _seconds: True)
+    assert site.run("--connect", "dev-gpu") == 1
+    assert error(capfd).endswith("job 100 of dev-gpu has not started [no-container]")
+    assert stat.S_IMODE((site.profile.parent / "gpu-100.log").stat().st_mode) == 0o600
+    site.add(100, "CANCELLED")
     for _attempt in range(3):
         assert site.run("--connect", "dev-gpu") == 1
         assert error(capfd) == (
-            "ssh_hook: error: dev-gpu has no job, and only a person starts one: run 'ssh dev-gpu' in a terminal, or "
-            "'ssh_hook dev --start gpu' on a login node [no-container]"
+            "ssh_hook: error: the job of dev-gpu has ended, and only a person starts another: run 'ssh dev-gpu' in a "
+            "terminal, or 'ssh_hook dev --start gpu' on a login node [no-container]"
         )
-    assert not site.submitted() and not entered()
+    assert len(site.submitted()) == 1 and not entered()
+    (site.profile.parent / "gpu-x-7.log").touch()  # of the profile gpu-x
+    (site.profile.parent / "gpu-100.log").unlink()
+    assert site.run("--connect", "dev-gpu") == 1
+    assert len(site.submitted()) == 2
+    assert site.run("--connect", "dev-gpu", "--terminal") == 1
+    site.add(101, "CANCELLED")
+    assert site.run("--connect", "dev-gpu", "--terminal") == 1
+    assert len(site.submitted()) == 3
+
+
+def test_output_that_cannot_be_created(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    """As with a full quota: an editor's connections would otherwise each submit the first job."""
+    (site.profile.parent / "gpu-100.log").mkdir()
+    assert site.run("--start", "gpu") == 1
+    assert "gpu-100.log: Is a directory" in error(capfd)
+    assert not site.live()
 
 
 def test_submission(site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +312,7 @@ def test_waiting(site: Site, entered: Callable[[], list[str]], monkeypatch: pyte
             site.add(100, **{"state": "PENDING", **states[site.asked // 3]})
         return False
 
-    monkeypatch.setattr(dev, "_hangs_up", hangs_up)
+    monkeypatch.setattr(dev, "hangs_up", hangs_up)
     assert site.run("--connect", "dev-gpu", "--terminal") == 0
     begin = "ssh_hook: job 100 of dev-gpu is "
     end = "; if you stop waiting, it stays: end it with 'ssh_hook dev --cancel gpu'"
@@ -296,6 +336,62 @@ def test_client_that_goes_while_it_waits(site: Site, monkeypatch: pytest.MonkeyP
     assert time.monotonic() - begin < within(5)
     client.stderr.close()
     assert site.live() == ["42"]
+
+
+def test_waiting_processes_ask_by_turns(site: Site, entered: Callable[[], list[str]], tmp_path: Path) -> None:
+    """Of several on a login node one asks; when it is gone, another one does."""
+    site.add(42, "PENDING")
+    program = f"import sys; sys.path.insert(0, {str(HOOK)!r}); from ssh_hook.cli import main\n"
+    program += "from ssh_hook.commands.dev import dev; dev._POLL = 0.2; dev._MAX_SILENCE = 1000.0\n"
+    program += f"dev.launcher = lambda: {str(tmp_path / 'connect')!r}\n"
+    program += f"sys.exit(main(['dev', '--connect', 'dev-gpu'], {site.settings!r}))"
+    readers = []
+    waiting = []
+    try:
+        for _process in range(3):
+            reader, writer = os.pipe()
+            command = [sys.executable, "-c", program]
+            waiting.append(subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, text=True))
+            readers.append(reader)
+            os.close(writer)
+        for process in waiting:
+            assert process.stderr is not None and "is pending" in process.stderr.readline()
+        asked = site.slurm / "asked"
+        asked.unlink()
+        deadline = time.monotonic() + within(60)
+        while not asked.exists() or len(asked.read_text().split()) < 6:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(set(asked.read_text().split())) == 1
+        site.add(42, "RUNNING")
+        assert [process.wait(within(60)) for process in waiting] == [0, 0, 0]
+        assert len(entered()) == 3
+    finally:
+        for process in waiting:
+            process.kill()
+            process.communicate()
+        for reader in readers:
+            os.close(reader)
+
+
+def test_turn_that_another_has(site: Site, monkeypatch: pytest.MonkeyPatch, entered: Callable[[], list[str]]) -> None:
+    """As another user may: the process asks by itself, after a while."""
+    site.add(42, "PENDING")
+    silence = 0.5
+    monkeypatch.setattr(dev, "_MAX_SILENCE", silence)
+
+    def hangs_up(_seconds: float) -> bool:
+        site.add(42, "RUNNING")
+        time.sleep(0.05)
+        return False
+
+    monkeypatch.setattr(dev, "hangs_up", hangs_up)
+    with socket.socket(socket.AF_UNIX) as turn:
+        turn.bind(f"\0{NAME}-{os.getuid()}")
+        begin = time.monotonic()
+        assert site.run("--connect", "dev-gpu") == 0
+    assert time.monotonic() - begin >= silence
+    assert len(entered()) == 1
 
 
 def test_job_of_another_user(site: Site) -> None:
@@ -385,7 +481,7 @@ def test_job_that_ends_before_its_container_is_up(
 def test_job_that_ends_at_once(
     site: Site, state: str, shown: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dev, "_hangs_up", lambda _seconds: site.add(42, state))
+    monkeypatch.setattr(dev, "hangs_up", lambda _seconds: site.add(42, state))
     site.add(42, "PENDING")
     assert site.run("--connect", "dev-gpu") == 1
     assert f"job 42 of dev-gpu has ended{shown}: it has no output" in error(capfd)
@@ -401,7 +497,7 @@ def test_output(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     assert site.run("--log", "gpu") == 0
     assert capfd.readouterr().out == f"{site.profile.parent}/gpu-6.log:\nfrom gpu-6.log\n"
     assert site.run("--start", "gpu") == 0
-    assert sorted(os.listdir(site.profile.parent)) == ["gpu-notes.log", "gpu-x-5.log", "gpu.sh"]
+    assert sorted(os.listdir(site.profile.parent)) == [*("gpu-100.log", "gpu-notes.log", "gpu-x-5.log", "gpu.sh")]
 
 
 def test_list(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
