@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from .commands import COMMON_FLAGS, flags_of
-from .errors import HookError
-from .keys.errors import KeyStoreError
 from .linux.fast_stdlib import TYPE_CHECKING
 from .log import DEBUG, INFO, log
 
@@ -86,10 +84,7 @@ def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:
     """Run the command called `name`, a key of SUMMARIES; return its exit status. Raises HookError."""
     command, arguments = parse(name, words)
     log.level = DEBUG if arguments.debug else INFO if arguments.verbose else log.level
-    try:
-        return command.run(arguments, settings)
-    except KeyStoreError as error:
-        raise HookError(error.kind, str(error)) from None
+    return command.run(arguments, settings)
 
 
 def usage() -> str:

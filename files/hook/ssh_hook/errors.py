@@ -16,6 +16,7 @@ KEYS_UNSAFE = keys.KEYS_UNSAFE
 NO_KEYS = keys.NO_KEYS
 SYSTEM = keys.SYSTEM
 kind_of_os = keys.kind_of_os
+HookError = keys.HookError
 
 ANNOTATION_WRONG = "annotation-wrong"
 ARGUMENTS_WRONG = "arguments-wrong"
@@ -57,18 +58,6 @@ _MAX_SHOWN = 100  # characters
 _MAX_NAMED = 8
 
 
-class HookError(Exception):
-    """A failure whose text is the complete message: one line that says what is wrong, where, and what to do.
-
-    Attributes:
-        kind: one of KINDS.
-    """
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
 class UnservedError(HookError):
     """The container cannot have SSH, but may start without it."""
 
@@ -107,7 +96,7 @@ def known_kind(kind: str) -> str:
 
 def kind_of(error: BaseException) -> str:
     """Return the kind of any exception."""
-    if isinstance(error, (HookError, keys.KeyStoreError)):
+    if isinstance(error, HookError):
         return error.kind
     if isinstance(error, MemoryError):
         return NO_MEMORY
@@ -116,7 +105,7 @@ def kind_of(error: BaseException) -> str:
 
 def describe_failure(error: BaseException) -> str:
     """Return one line for `error`: a HookError's text, an OSError's reason; for others with the place in the code."""
-    if isinstance(error, (HookError, keys.KeyStoreError)):
+    if isinstance(error, HookError):
         return str(error)
     if isinstance(error, MemoryError):
         return _NO_MEMORY

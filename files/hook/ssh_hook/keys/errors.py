@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exceptions of the key store, and their kinds, which are also kinds of the hook's errors (../errors.py)."""
+"""The base of all errors for users, and the key store's exceptions. Their kinds are also the hook's (../errors.py)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ REPLACE = "to replace the set run 'ssh_hook keygen --overwrite'"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class KeyStoreError(Exception):
-    """An error with a key set; the text is one complete line for the user. Attributes: kind."""
+class HookError(Exception):
+    """A failure whose text is the complete message: one line that says what is wrong, where, and what to do.
+
+    Attributes:
+        kind: one of KINDS in ../errors.py.
+    """
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
+
+
+class KeyStoreError(HookError):
+    """An error with a key set."""
 
 
 class MissingKeysError(KeyStoreError):

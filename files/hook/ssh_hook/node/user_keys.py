@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
 from ..keys import store
-from ..keys.errors import KeyStoreError, MissingKeysError
 from ..keys.formats import key_comment, openssh_private_key
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING
@@ -15,10 +13,6 @@ if TYPE_CHECKING:
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
     from .owner import Owner
-
-
-class MissingCredentialsError(HookError):
-    """The user has no key set."""
 
 
 class Credentials:
@@ -46,18 +40,12 @@ class Credentials:
 def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
     """Read the key set and the public keys named in the annotation, with the user's credentials.
 
-    Raises MissingCredentialsError, and HookError.
+    Raises MissingKeysError if there is no key set, and HookError.
     """
-    path = container.annotations.authorize_ssh_key
-    try:
-        directory = store.key_directory(settings.base_dir, owner.name)
-        with ActingAs(owner.file_owner):
-            keys = store.load(directory, owner.name)
-            return Credentials(owner.name, keys, _read_public_keys(path))
-    except MissingKeysError as error:
-        raise MissingCredentialsError(error.kind, str(error)) from None
-    except KeyStoreError as error:
-        raise HookError(error.kind, str(error)) from None
+    directory = store.key_directory(settings.base_dir, owner.name)
+    with ActingAs(owner.file_owner):
+        keys = store.load(directory, owner.name)
+        return Credentials(owner.name, keys, _read_public_keys(container.annotations.authorize_ssh_key))
 
 
 def _read_public_keys(path: str) -> bytes:
@@ -82,10 +70,7 @@ def make_keys(owner: Owner, settings: Settings) -> bool:
     key_type = settings.key_type or writer.DEFAULT_KEY_TYPE
 
     def make() -> bytes:
-        try:
-            new_keys = Dropbearkey(settings.dropbear_dir).new_keys
-            return b"made" * writer.generate_first(directory, owner.name, key_type, new_keys)
-        except KeyStoreError as error:
-            raise HookError(error.kind, str(error)) from None
+        new_keys = Dropbearkey(settings.dropbear_dir).new_keys
+        return b"made" * writer.generate_first(directory, owner.name, key_type, new_keys)
 
     return bool(disposable_process.run(make, f"cannot create SSH keys in {directory}", owner.file_owner))

@@ -9,9 +9,10 @@ so the container's first process becomes the daemon's parent and reaps it, and t
 from __future__ import annotations
 
 from ..errors import ANNOTATION_WRONG, IMAGE_UNFIT, HookError, UnservedError, kind_of_os, printable
+from ..keys.errors import MissingKeysError
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, write_all
-from ..node.user_keys import MissingCredentialsError, read_credentials
+from ..node.user_keys import read_credentials
 from ..oci.annotations import PIDFILE_CONTAINER
 from ..oci.container_paths import PIDFILE
 from ..provision.setup import Setup
@@ -121,7 +122,7 @@ def _read_credentials(plan: StartPlan, owner: Owner, end: ProvisionerEnd) -> Cre
     """
     try:
         return read_credentials(plan.container, owner, plan.settings)
-    except MissingCredentialsError as error:
+    except MissingKeysError as error:
         end.to_hook.send(KeysMissing(error.kind, str(error)))
     end.await_keys()
     return read_credentials(plan.container, owner, plan.settings)
