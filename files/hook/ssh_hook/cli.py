@@ -24,15 +24,15 @@ def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], N
     `defaults` are the site's settings. The caller's environment overrides all but PYTHON_PACKAGES: colon-separated
     directories with cryptography and pyroute2. An OCI runtime passes all settings in the environment.
     """
-    packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
+    # Appended: nothing in these directories may shadow the standard library.
+    sys.path += [path for path in defaults.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     stage = {"start-ssh-daemon": _run_stage, "start-in-enroot": _run_in_enroot}.get(" ".join(arguments))
     if stage is not None:
-        status = _report_failure(lambda: stage({**environment(), "PYTHON_PACKAGES": packages}, load))
+        status = _report_failure(lambda: stage(environment(), load))
         if log.kept:
             _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
-    settings = {**defaults, **environment(), "PYTHON_PACKAGES": packages}
-    return _report_failure(lambda: _run_command(arguments, settings, load))
+    return _report_failure(lambda: _run_command(arguments, {**defaults, **environment()}, load))
 
 
 def _report_failure(command: Callable[[], int]) -> int:

@@ -41,10 +41,9 @@ from ..node.caller import caller, caller_entry, describe, dropbearkey, is_root_w
 from ..node.engine import runtime_directory
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.container_paths import KEYS, from_programs
-from ..oci.python_packages import python_packages
 from ..schedulers.jobs import containers_port
 from ..schedulers.nodes import launcher
-from ..start.port_check import NO_SUCH_ADDRESS
+from ..start.port_check import first_refused
 from ..start.port_holder import describe_holder
 from ..start.server import Programs, require_undumpable
 
@@ -253,25 +252,17 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
             f"your container (daemon {mine[0].pid}) uses port {port}: to start another one, choose its port with "
             "com.hooks.ssh.port",
         )
-    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind((address, port))
-        except OSError as error:
-            if error.errno in NO_SUCH_ADDRESS:
-                continue
-            problem = f": {error.strerror}"
-            if error.errno == errno.EADDRINUSE:
-                holder = describe_holder(port, Identity(os.getuid(), os.getgid()), python_packages(settings))
-                problem = f" is in use{holder}"
-            return WARNING, (
-                f"port {port} on this node{problem}; for containers on the node's network choose another one with the "
-                "annotation com.hooks.ssh.port"
-            )
-    return OK, f"port {port} is free on this node"
+    refused = first_refused(port, [])
+    if refused is None:
+        return OK, f"port {port} is free on this node"
+    _address, error = refused
+    problem = f": {error.strerror}"
+    if error.errno == errno.EADDRINUSE:
+        problem = f" is in use{describe_holder(port, Identity(os.getuid(), os.getgid()))}"
+    return WARNING, (
+        f"port {port} on this node{problem}; for containers on the node's network choose another one with the "
+        "annotation com.hooks.ssh.port"
+    )
 
 
 def _check_network(_settings: dict[str, str]) -> Result:
@@ -291,7 +282,6 @@ def _check_packages(settings: dict[str, str]) -> Result:
     program = dropbearkey(settings)
     if program is not None:
         return OK, f"keygen uses {program.program}"
-    sys.path += [path for path in python_packages(settings) if path not in sys.path]
     if importlib.util.find_spec("cryptography") is None:
         return PROBLEM, (
             f"keygen needs the Python package cryptography for {sys.executable}: ask the administrator (role ssh_hook)"

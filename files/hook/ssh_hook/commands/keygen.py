@@ -12,7 +12,6 @@ from ..keys import writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node.caller import caller, describe, dropbearkey
-from ..oci.python_packages import python_packages
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -31,16 +30,12 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     """Create the caller's key set unless it exists; return one line that says what was done.
 
-    `settings` has HOOK_BASE_DIR and PASSWD_FILE. Optional are SSH_KEY_TYPE, one of writer.KEY_TYPES; DROPBEAR_DIR; and
-    PYTHON_PACKAGES: colon-separated directories with the package cryptography, for a node without Dropbear. With
-    `overwrite` an existing set is replaced. Raises KeyStoreError.
+    `settings` has HOOK_BASE_DIR and PASSWD_FILE. Optional are SSH_KEY_TYPE, one of writer.KEY_TYPES; and DROPBEAR_DIR.
+    With `overwrite` an existing set is replaced. Raises KeyStoreError.
     """
     directory, name = caller(settings)
     program = dropbearkey(settings)
     new_keys = program.new_keys if program else None
-    if program is None:
-        # Appended: nothing in these directories may shadow the standard library.
-        sys.path += python_packages(settings)
     key_type = settings.get("SSH_KEY_TYPE") or writer.DEFAULT_KEY_TYPE
     if key_type not in writer.KEY_TYPES:
         raise KeyStoreError(SETTING_WRONG, f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")

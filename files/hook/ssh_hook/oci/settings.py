@@ -6,7 +6,6 @@ from __future__ import annotations
 from ..errors import SETTING_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import is_decimal
-from .python_packages import python_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,6 @@ class Settings:
         require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
         container_ports: further ports at which only the user's containers may answer (CONTAINER_PORTS).
         listen: the node's addresses to listen on; empty for all (LISTEN_ADDRESSES).
-        packages: directories with pyroute2 (PYTHON_PACKAGES).
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -56,7 +54,6 @@ class Settings:
         self.key_type = environment.get("SSH_KEY_TYPE", "")
         self.container_ports = _ports(environment, "CONTAINER_PORTS")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
-        self.packages = python_packages(environment)
 
 
 def default_port(environment: Mapping[str, str]) -> int:

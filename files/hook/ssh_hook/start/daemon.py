@@ -53,8 +53,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     unauthenticated = unauthenticated_processes(plan.cgroups, container)
     namespaces.join_all_but_mount_and_user()
     if server.port != NO_PORT:
-        user, option, port_owner = root.owner.user, server.port_option, server.port_owner
-        require_free(server.port, server.addresses, user, plan.settings.packages, option, port_owner)
+        require_free(server.port, server.addresses, root.owner.user, server.port_option, server.port_owner)
     end.announce_port(os.getpid())
 
     plan.cgroups.enter()

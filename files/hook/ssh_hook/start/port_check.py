@@ -9,35 +9,28 @@ from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
 from ..linux import syscalls
 from ..linux.fast_stdlib import closing
 from ..linux.identity import ActingAs, Identity
-from ..oci.annotations import PORT
 from ..oci.settings import LAST_PORT
 
 _WILDCARDS = ["0.0.0.0", "::"]
 _MAX_TRIED = 64  # ports after one that is in use
-NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
+_NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
 
 
-def require_free(
-    port: int,
-    addresses: list[str],
-    user: Identity,
-    packages: list[str],
-    option: str = f"the annotation {PORT}",
-    owner: str = "",
-) -> None:
+def require_free(port: int, addresses: list[str], user: Identity, option: str, owner: str) -> None:
     """Bind `port` as `user` on each of `addresses`, or if empty on the wildcards of both families, and close it.
 
     All must be free: Dropbear starts if it can bind one of them, and would then be unreachable for some clients.
-    `packages` are directories with pyroute2, which finds the listening process. `option` names how users choose the
-    port. `owner` follows the port in messages: the job that it belongs to, if any.
+    `option` names how users choose the port. `owner` follows the port in messages: the job that it belongs to, or
+    nothing.
 
     Raises HookError, which names the port and, if visible, the process.
     """
-    refused = _first_refused(port, addresses, user)
+    with ActingAs(user):
+        refused = first_refused(port, addresses)
     if refused is None:
         return
     address, error = refused
-    if error.errno in NO_SUCH_ADDRESS:
+    if error.errno in _NO_SUCH_ADDRESS:
         raise HookError(
             PORT_UNUSABLE,
             f"{address} is not an address of this node: correct LISTEN_ADDRESSES in the OCI hook's JSON file",
@@ -51,9 +44,10 @@ def require_free(
     if error.errno == errno.EADDRINUSE:
         from .port_holder import describe_holder  # here: few starts fail
 
-        following = _next_free(port, addresses, user)
+        with ActingAs(user):
+            following = _next_free(port, addresses)
         example = f", such as {following}, which is free here" if following else ""
-        holder = describe_holder(port, user, packages)
+        holder = describe_holder(port, user)
         raise HookError(
             PORT_TAKEN,
             f"port {port}{owner} is in use{holder}: choose another with {option}{example}, or stop the process that "
@@ -62,31 +56,28 @@ def require_free(
     raise HookError(PORT_UNUSABLE, f"cannot listen on port {port}: {error.strerror}")
 
 
-def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
-    """Return the next port on which `user` could listen; None if none is near."""
+def _next_free(port: int, addresses: list[str]) -> int | None:
+    """Return the next port on which the caller could listen; None if none is near."""
     candidates = range(port + 1, min(port + _MAX_TRIED, LAST_PORT) + 1)
-    return next((candidate for candidate in candidates if is_free(candidate, addresses, user)), None)
+    return next((candidate for candidate in candidates if first_refused(candidate, addresses) is None), None)
 
 
-def is_free(port: int, addresses: list[str], user: Identity) -> bool:
-    """Return whether `user` could listen on `port` of these addresses, or of all if `addresses` is empty.
-
-    Checks the network namespace of the calling process.
-    """
-    return _first_refused(port, addresses, user) is None
+def is_free(port: int, user: Identity) -> bool:
+    """Return whether `user` could listen on `port` of all addresses in the caller's network namespace."""
+    with ActingAs(user):
+        return first_refused(port, []) is None
 
 
-def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str, OSError] | None:
-    """Return the first of the addresses on which `user` cannot listen, with the error; None if all are free.
+def first_refused(port: int, addresses: list[str]) -> tuple[str, OSError] | None:
+    """Return the first of the addresses on which the caller cannot listen, with the error; None if all are free.
 
     Without addresses, a wildcard of an address family that the node lacks does not count.
     """
     for address in addresses or _WILDCARDS:
         try:
-            with ActingAs(user):
-                _bind(address, port)
+            _bind(address, port)
         except OSError as error:
-            if error.errno not in NO_SUCH_ADDRESS or addresses:
+            if error.errno not in _NO_SUCH_ADDRESS or addresses:
                 return address, error
     return None
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from ..linux import syscalls
@@ -20,9 +19,8 @@ _TIMEOUT = 2.0  # seconds to find the process that listens
 _HIDEPID_OFF = ("hidepid=0", "hidepid=off")
 
 
-def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
+def describe_holder(port: int, user: Identity) -> str:
     """Return text for a message to `user` about the process that listens on `port`; empty if unknown."""
-    sys.path.extend(packages)
     try:
         from pyroute2 import DiagSocket
 

@@ -100,7 +100,7 @@ class Server:
 
     def is_unpublished(self, user: Identity) -> bool:
         """Return whether the engine could have published the port, but nothing listens on it on the node."""
-        return self._is_behind_engine and self.port != NO_PORT and is_free(self.port, [], user)
+        return self._is_behind_engine and self.port != NO_PORT and is_free(self.port, user)
 
 
 class Programs:

@@ -202,13 +202,13 @@ def test_package_cryptography(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.delitem(sys.modules, "cryptography", raising=False)
     importlib.invalidate_caches()
     words = (f"keygen needs the Python package cryptography for {sys.executable}", "ask the administrator")
-    for directories in ("", f"{tmp_path}", "relative"):
-        assert_found(doctor._check_packages, {"PYTHON_PACKAGES": directories}, PROBLEM, *words)
+    for directories in ([], [str(tmp_path)], ["/nowhere"]):
+        sys.path[:] = directories
+        assert_found(doctor._check_packages, {}, PROBLEM, *words)
     (tmp_path / "cryptography.py").touch()
     importlib.invalidate_caches()
-    assert_found(
-        doctor._check_packages, {"PYTHON_PACKAGES": f"/nowhere:{tmp_path}"}, OK, "keygen uses the Python package"
-    )
+    sys.path[:] = ["/nowhere", str(tmp_path)]
+    assert_found(doctor._check_packages, {}, OK, "keygen uses the Python package")
 
 
 @pytest.fixture(name="rootless")
@@ -272,10 +272,10 @@ def test_what_root_does_not_need(rootless: dict[str, str], monkeypatch: Patch) -
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_port_with_its_holder(monkeypatch: Patch, address: str) -> None:
-    asked: list[tuple[int, int, list[str]]] = []
+    asked: list[tuple[int, int]] = []
 
-    def describe(port: int, user: Any, packages: list[str]) -> str:
-        asked.append((port, user.uid, packages))
+    def describe(port: int, user: Any) -> str:
+        asked.append((port, user.uid))
         return " by process 7 (it) of uid 12"
 
     monkeypatch.setattr(doctor, "describe_holder", describe)
@@ -284,10 +284,10 @@ def test_port_with_its_holder(monkeypatch: Patch, address: str) -> None:
         holder.bind((address, 0))
         holder.listen()
         port = holder.getsockname()[1]
-        settings = {"SERVER_PORT_DEFAULT": str(port), "PYTHON_PACKAGES": "/a:/b"}
+        settings = {"SERVER_PORT_DEFAULT": str(port)}
         words = (f"port {port} on this node is in use by process 7 (it) of uid 12; ", "com.hooks.ssh.port")
         assert_found(lambda given: doctor._check_port(given, []), settings, WARNING, *words)
-    assert asked == [(port, ME, ["/a", "/b"])]
+    assert asked == [(port, ME)]
     assert_found(lambda given: doctor._check_port(given, []), settings, OK, f"port {port} is free on this node")
 
 

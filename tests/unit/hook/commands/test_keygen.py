@@ -139,15 +139,11 @@ def isolated_keygen(settings: dict[str, str]) -> subprocess.CompletedProcess[str
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(keygen.__file__).parents[2])!r})
-from ssh_hook.commands import keygen
-from ssh_hook.commands.check_user_has_sshkeys import check
-from ssh_hook.keys.errors import KeyStoreError
-try:
-    print(keygen.keygen({settings!r}))
-except KeyStoreError as error:
-    sys.exit(str(error))
+from ssh_hook.cli import main
+sys.exit(main(["keygen"], {settings!r}))
 """
-    return subprocess.run([sys.executable, "-ISc", program], capture_output=True, text=True, check=False)
+    own = {"PYTHON_PACKAGES": str(Path(cryptography.__file__).parents[1])}  # the site decides, not the caller
+    return subprocess.run([sys.executable, "-ISc", program], env=own, capture_output=True, text=True, check=False)
 
 
 def test_the_installed_dropbearkey_makes_the_keys(settings: dict[str, str], tmp_path: Path) -> None:
@@ -176,7 +172,7 @@ def test_cryptography_is_looked_for_in_python_packages(settings: dict[str, str])
 @pytest.mark.parametrize("packages", ["", "relative", "/nonexistent", ":"])
 def test_without_cryptography_keygen_says_what_to_install_or_set(settings: dict[str, str], packages: str) -> None:
     done = isolated_keygen({**settings, "PYTHON_PACKAGES": packages})
-    assert done.stderr.startswith("cannot create SSH keys without the Python package cryptography: ")
+    assert done.stderr.startswith("ssh_hook: error: cannot create SSH keys without the Python package cryptography: ")
     assert f"install it for {sys.executable}" in done.stderr
     assert "PYTHON_PACKAGES" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -36,9 +36,9 @@ def test_without_the_library_the_holder_is_left_out(
 ) -> None:
     if library is not None:
         (tmp_path / "pyroute2.py").write_text(library, encoding="utf-8")
-    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "pyroute2", raising=False)
-    said = port_holder.describe_holder(1, Identity(1000, 1000), [str(tmp_path)])
+    said = port_holder.describe_holder(1, Identity(1000, 1000))
     assert said.startswith(described) and bool(said) is bool(described)
 
 
@@ -56,7 +56,7 @@ def test_a_port_that_is_taken_names_both_jobs(monkeypatch: pytest.MonkeyPatch) -
         holder.listen()
         number = holder.getsockname()[1]
         with pytest.raises(HookError) as caught:
-            port_check.require_free(number, ["127.0.0.1"], user, [], "it", " of job 1234")
+            port_check.require_free(number, ["127.0.0.1"], user, "it", " of job 1234")
     assert str(caught.value).startswith(
         f"port {number} of job 1234 is in use by process 7 (dropbear) of uid 5 in job 11234: choose another with it"
     )
