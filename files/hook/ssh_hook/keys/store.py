@@ -167,8 +167,11 @@ def make_directory(parent: int, name: str) -> None:
         pass
 
 
-def open_directory(parent: int, name: str, path: str) -> int:
-    """Open the directory `name`, not a link, in `parent`. Raises FileNotFoundError, or KeyStoreError naming `path`."""
+def open_directory(parent: int, name: str, path: str, forbidden: int = 0o022) -> int:
+    """Open the directory `name`, not a link, in `parent`. Raises FileNotFoundError, or KeyStoreError naming `path`.
+
+    `forbidden` are mode bits that must not be set.
+    """
     try:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
@@ -178,7 +181,7 @@ def open_directory(parent: int, name: str, path: str) -> int:
     except OSError as error:
         raise KeyStoreError(KEYS_UNSAFE, f"cannot open {path}: {error.strerror}") from error
     try:
-        check_owner(os.fstat(fd), path, 0o022)
+        check_owner(os.fstat(fd), path, forbidden)
     except BaseException:
         os.close(fd)
         raise

@@ -90,6 +90,7 @@ _FIRST_SECONDS = 3600.0  # then its writer is certainly gone: no start of a cont
 _LOCK = "keygen.lock"
 _LOCK_SECONDS = 30.0
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)  # a directory; which of the two depends on the file system
 
 
 def host_key_names(key_type: str) -> list[str]:
@@ -473,17 +474,10 @@ def _contents(parent: int, directory: str) -> list[str] | None:
     Raises KeyStoreError if the directory must not be replaced or removed.
     """
     try:
-        fd = os.open(CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        fd = open_directory(parent, CURRENT, directory, forbidden=0)
     except FileNotFoundError:
         return None
-    except NotADirectoryError:
-        raise KeyStoreError(
-            KEYS_UNSAFE, f"{directory} must be a directory, but is a file or a link: move it away"
-        ) from None
-    except OSError as error:
-        raise KeyStoreError(kind_of_os(error, KEYS_UNSAFE), f"cannot open {directory}: {error.strerror}") from error
     try:
-        check_owner(os.fstat(fd), directory, 0)
         names = os.listdir(fd)
         for name in names:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
@@ -520,12 +514,7 @@ def _install_first(parent: int, directory: str, keys: KeySet, prefix: str) -> bo
     is_first = False
     try:
         _write_set(parent, directory, fresh, keys)
-        try:
-            _rename(parent, fresh, CURRENT)  # fails, on every file system, unless the target is missing or empty
-            is_first = True
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        is_first = _rename_to_free(parent, fresh, CURRENT)
     finally:
         if not is_first:
             _remove_entry(parent, directory, fresh)
@@ -570,12 +559,7 @@ def _write_client_file(parent: int, name: str, data: bytes) -> None:
 
 def _put_in_place(parent: int, fresh: str) -> str | None:
     """Rename the set `fresh` to its final name; return the new name of the set that it replaced, or None."""
-    try:
-        _rename(parent, fresh, CURRENT)  # also replaces an empty directory
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    else:
+    if _rename_to_free(parent, fresh, CURRENT):
         return None
     if _exchange(parent, fresh, CURRENT):
         return fresh
@@ -590,6 +574,17 @@ def _put_in_place(parent: int, fresh: str) -> str | None:
 
 def _rename(parent: int, source: str, target: str) -> None:
     os.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _rename_to_free(parent: int, source: str, target: str) -> bool:
+    """Rename a directory; return False, on every file system, unless the target is missing or an empty directory."""
+    try:
+        _rename(parent, source, target)
+    except OSError as error:
+        if error.errno not in _NOT_EMPTY:
+            raise
+        return False
+    return True
 
 
 def _exchange(parent: int, first: str, second: str) -> bool:
@@ -624,21 +619,9 @@ def _is_old(parent: int, entry: str) -> bool:
 def _clean_up(parent: int, directory: str) -> None:
     """Restore the set that a killed writer moved aside, and remove its other files."""
     for entry in _leftovers(parent):
-        if entry == OLD and _restore_old(parent):
-            continue
-        _remove_entry(parent, directory, entry)
-
-
-def _restore_old(parent: int) -> bool:
-    if not stat.S_ISDIR(os.stat(OLD, dir_fd=parent, follow_symlinks=False).st_mode):
-        return False
-    try:
-        _rename(parent, OLD, CURRENT)  # fails unless CURRENT is missing or an empty directory
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
+        is_old = entry == OLD and stat.S_ISDIR(os.stat(OLD, dir_fd=parent, follow_symlinks=False).st_mode)
+        if not (is_old and _rename_to_free(parent, OLD, CURRENT)):
+            _remove_entry(parent, directory, entry)
 
 
 def _remove_entry(parent: int, directory: str, entry: str) -> None:
@@ -661,7 +644,7 @@ def _remove_entry(parent: int, directory: str, entry: str) -> None:
         os.rmdir(entry, dir_fd=parent)
     except OSError as error:
         # NFS keeps an open file as .nfsXXXX until it is closed; the next writer tries again.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in _NOT_EMPTY:
             path = f"{directory[: -len(CURRENT)]}{entry}"
             raise KeyStoreError(
                 kind_of_os(error, KEYS_UNSAFE), f"cannot remove {path}: {error.strerror}: remove it by hand"
@@ -677,5 +660,5 @@ def _remove_empty_parents(directory: str) -> None:
                 os.rmdir(BELOW_HOME[1], dir_fd=outer)
             os.rmdir(BELOW_HOME[0], dir_fd=home)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            if error.errno not in (*_NOT_EMPTY, errno.ENOENT):
                 raise
