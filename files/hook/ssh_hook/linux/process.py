@@ -222,6 +222,23 @@ def all_processes(proc: int | None = None) -> Iterator[Process]:
                 process.close()
 
 
+def is_running(pid: int, start_time: int) -> bool:
+    """Return whether the process `pid` that began at `start_time` runs.
+
+    If /proc hides it (hidepid: also if it is the same user's, in another user namespace), any with its pid counts.
+    """
+    try:
+        process = Process(pid)
+    except OSError:
+        return pid_is_taken(pid)
+    try:
+        return process.is_alive() and process.start_time() == start_time
+    except OSError:
+        return pid_is_taken(pid)
+    finally:
+        process.close()
+
+
 def descendants(ancestor: int, proc: int | None = None) -> set[int]:
     """Return the pids of `ancestor` and its descendants, from /proc or the open `proc`."""
     parents = {process.pid: parent_of(process) for process in all_processes(proc)}

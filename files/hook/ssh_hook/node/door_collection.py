@@ -13,7 +13,7 @@ import time
 from ..errors import HookError
 from ..linux.fast_stdlib import basename, os
 from ..linux.files import names
-from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process import MAX_PID, is_decimal, is_running, pid_namespace
 from . import places, record, user_child
 from .places import unlink
 
@@ -77,15 +77,4 @@ def has_daemon(name: str) -> bool:
     pid, start_time, namespace = [*name.split("-"), "", ""][:3]
     if not (all(is_decimal(part, _MAX_DIGITS) for part in (pid, start_time, namespace)) and 0 < int(pid) <= MAX_PID):
         return False
-    if int(namespace) != pid_namespace():
-        return True
-    try:
-        process = Process(int(pid))
-    except OSError:
-        return pid_is_taken(int(pid))  # hidepid hides those of another user namespace, though they are the same user's
-    try:
-        return process.is_alive() and process.start_time() == int(start_time)
-    except OSError:
-        return pid_is_taken(int(pid))
-    finally:
-        process.close()
+    return int(namespace) != pid_namespace() or is_running(int(pid), int(start_time))

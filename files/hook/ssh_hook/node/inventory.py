@@ -15,7 +15,7 @@ from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_file
 from ..linux.files import names as names_in
 from ..linux.identity import Identity
-from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, is_running, pid_namespace
 from ..linux.process_search import processes_until
 from ..linux.syscalls import set_name
 from ..linux.user_namespaces import owner_uid
@@ -209,7 +209,7 @@ def _visible_pids(known: Mapping[str, Record]) -> dict[str, int]:
     for name, each in known.items():
         if not each.has_pids_of(namespace):
             elsewhere[each.pid, each.numbers["start_time"]] = name
-        elif _runs(each):
+        elif is_running(each.pid, each.numbers["start_time"]):
             found[name] = each.pid
     for process in processes_until(time.monotonic() + _TIMEOUT) if elsewhere else ():
         try:
@@ -218,15 +218,6 @@ def _visible_pids(known: Mapping[str, Record]) -> dict[str, int]:
             continue  # it has exited
         found.update({elsewhere[key]: process.pid for key in keys if key in elsewhere})
     return found
-
-
-def _runs(known: Record) -> bool:
-    """Return whether the daemon, whose pid is of the caller's pid namespace, runs.
-
-    If /proc hides it (hidepid), a sweep, which sees it, decides.
-    """
-    start_time, is_taken = known.numbers["start_time"], pid_is_taken(known.pid)
-    return _ask(known.pid, lambda process: process.is_alive() and process.start_time() == start_time, is_taken)
 
 
 def _children(pid: int) -> list[int]:

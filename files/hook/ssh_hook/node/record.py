@@ -15,7 +15,7 @@ from __future__ import annotations
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, create_file, dirname, fsdecode, fsencode, os, read_file
 from ..linux.files import read_own
-from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, is_running, pid_is_taken, pid_namespace
 from . import places
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Record:
         return None
 
     def container_is_gone(self) -> bool:
-        """Return whether the container's first process has exited. Raises OSError if that cannot be read.
+        """Return whether the container's first process has exited.
 
         It counts as running if its pid is in another pid namespace, which the caller's /proc does not cover, or belongs
         to a process that /proc hides (hidepid).
@@ -130,16 +130,7 @@ class Record:
             return True
         if not self.has_pids_of(pid_namespace()):
             return False
-        try:
-            init = Process(self.numbers["init_pid"])
-        except (FileNotFoundError, ProcessLookupError):
-            return not pid_is_taken(self.numbers["init_pid"])
-        try:
-            return not (init.is_alive() and init.start_time() == self.numbers["init_start_time"])
-        except (FileNotFoundError, ProcessLookupError):
-            return True  # it has exited
-        finally:
-            init.close()
+        return not is_running(self.numbers["init_pid"], self.numbers["init_start_time"])
 
     def is_of(self, init: Process) -> bool:
         """Return whether `init` is the recorded first process of the container. Raises OSError if it is gone."""

@@ -54,7 +54,7 @@ def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
         def refuse(_pid: int, error: OSError = error) -> Process:
             raise error
 
-        monkeypatch.setattr(door_collection, "Process", refuse)
+        monkeypatch.setattr("ssh_hook.linux.process.Process", refuse)
         (tmp_path / f"{own.pid}-1-{NAMESPACE}").touch()
         (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
         assert door_collection.collect(str(tmp_path)) == 1
