@@ -571,7 +571,7 @@ PROMISES = (
     Fault(
         "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "run",
-        "if not locks.wait(last, os.F_TLOCK, _PATIENCE):",
+        "if not locks.wait(last, _PATIENCE):",
         "if False:",
         "unit/hook/node/test_places.py::test_it_has_the_lock_until_it_ends",
         "b'0' == b'256'",
@@ -1138,13 +1138,9 @@ PROMISES = (
     ),
     Fault(
         "A sweep does the same, and only after the container has ended",
-        "_open_without_links",
-        'directory = os.open("/", os.O_PATH | os.O_DIRECTORY)\n    for name in path.split("/")[1:]:\n'
-        "        with closing(directory) as above:\n"
-        "            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW",
-        'directory = os.open("/", os.O_PATH | os.O_DIRECTORY)\n    for name in path.split("/")[1:]:\n'
-        "        with closing(directory) as above:\n"
-        "            directory = os.open(name, os.O_PATH | os.O_DIRECTORY",
+        "open_without_links",
+        "os.open(name, SEARCH, dir_fd=above)",
+        "os.open(name, os.O_PATH | os.O_DIRECTORY, dir_fd=above)",
         "hook/test_sweep.py::test_bundle_behind_a_link",
         r"where exists = PosixPath\('.*/elsewhere/inner/",
     ),

@@ -28,6 +28,18 @@ def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
     return stat.S_IFMT(status.st_mode) == kind and only_user_can_change(status, os.geteuid())
 
 
+def open_without_links(root: int, path: str) -> int:
+    """Open the directory at the absolute `path` below the open directory `root`, as O_PATH.
+
+    Raises OSError, also if a component is a link.
+    """
+    directory = os.dup(root)
+    for name in path.split("/")[1:]:
+        with closing(directory) as above:
+            directory = os.open(name, SEARCH, dir_fd=above)
+    return directory
+
+
 def read_own(name: str, limit: int, directory: int) -> bytes | None:
     """Return up to `limit` bytes and one more of a file that only the caller can write; None if others can.
 

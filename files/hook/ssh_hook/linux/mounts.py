@@ -98,7 +98,7 @@ def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
 
     `context` is its SELinux label, empty for none. Raises OSError, as all functions here.
     """
-    data = f"mode=0755,size={size},nr_inodes={inodes}" + _context_option(context)
+    data = f"mode=0755,size={size},nr_inodes={inodes}" + (f',context="{context}"' if context else "")
     syscalls.mount(SOURCE, _path(target), b"tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, fsencode(data))
 
 
@@ -114,11 +114,6 @@ def mount_bind(source: int, target: int) -> None:
     syscalls.mount(_path(source), _path(target), b"", syscalls.MS_BIND)
 
 
-def move_mount(source: int, target: int) -> None:
-    """Mount `source`, returned by `clone_mount`, on the directory `target`."""
-    syscalls.move_mount(source, target)
-
-
 def clone_tree(mounted: int) -> int:
     """Return a copy of the mount whose root is open as `mounted`, with all mounts below it, as `clone_mount` does."""
     flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE | syscalls.AT_EMPTY_PATH
@@ -126,7 +121,7 @@ def clone_tree(mounted: int) -> int:
 
 
 def clone_mount(path: str) -> int:
-    """Return a mount of the directory `path` that is not in a namespace yet: `move_mount` may put it into any.
+    """Return a mount of the directory `path` that is not in a namespace yet: syscalls.move_mount may put it into any.
 
     It does not include mounts below `path`. Since Linux 5.2.
     """
@@ -136,11 +131,7 @@ def clone_mount(path: str) -> int:
 def make_read_only(mounted: int, flags: int = 0) -> None:
     """Remount the bind mount whose root is open as `mounted` read-only, with `flags` (MS_NOSUID and the like) too."""
     flags |= syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
-    present = os.fstatvfs(mounted).f_flag
-    for status, flag in _LOCKED_FLAGS.items():
-        if present & status:
-            flags |= flag
-    syscalls.mount(b"", _path(mounted), b"", flags)
+    syscalls.mount(b"", _path(mounted), b"", flags | _locked_flags(mounted))
 
 
 def unmount(mounted: int) -> None:
@@ -155,14 +146,12 @@ def change_root(directory: int) -> None:
     os.chdir("/")
 
 
-def make_all_private(mounted: int) -> None:
-    """Make the mount whose root is open as `mounted` private, and all mounts below it."""
-    syscalls.mount(b"", _path(mounted), b"", syscalls.MS_PRIVATE | syscalls.MS_REC)
+def make_private(mounted: int, flags: int = 0) -> None:
+    """Make the mount private, with MS_REC in `flags` also all mounts below it.
 
-
-def make_private(mounted: int) -> None:
-    """Make the mount private: a bind mount of a shared mount is shared too, and would propagate mounts below it."""
-    syscalls.mount(b"", _path(mounted), b"", syscalls.MS_PRIVATE)
+    A bind mount of a shared mount is shared too, and would propagate mounts below it.
+    """
+    syscalls.mount(b"", _path(mounted), b"", syscalls.MS_PRIVATE | flags)
 
 
 def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity, in_user_namespace: bool) -> None:
@@ -180,17 +169,14 @@ def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity
 
 def mount_layers(layers: list[int], target: int) -> None:
     """Mount a read-only overlay of the directories `layers`, the upper one first, on the directory `target`."""
-    present = os.fstatvfs(layers[-1]).f_flag
-    flags = syscalls.MS_RDONLY
-    for status, flag in _LOCKED_FLAGS.items():
-        if present & status:
-            flags |= flag
     data = "lowerdir=" + ":".join(f"/proc/self/fd/{layer}" for layer in layers) + ",userxattr"
+    flags = syscalls.MS_RDONLY | _locked_flags(layers[-1])
     syscalls.mount(SOURCE, _path(target), b"overlay", flags, data.encode())
 
 
-def _context_option(label: str) -> str:
-    return f',context="{label}"' if label else ""
+def _locked_flags(descriptor: int) -> int:
+    present = os.fstatvfs(descriptor).f_flag
+    return sum(flag for status, flag in _LOCKED_FLAGS.items() if present & status)
 
 
 def _path(descriptor: int) -> bytes:

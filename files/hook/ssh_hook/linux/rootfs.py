@@ -13,7 +13,7 @@ import errno
 from ..errors import IMAGE_UNFIT, HookError, NotCreatedError, kind_of_os
 from . import syscalls
 from .fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
-from .files import is_same
+from .files import is_same, open_without_links
 from .identity import ROOT, ActingAs, Identity
 from .mounts import mount_id
 from .pidfile import open_pidfile
@@ -67,9 +67,7 @@ class Rootfs:
         except PermissionError:
             raise
         except OSError as error:
-            raise HookError(
-                kind_of_os(error, IMAGE_UNFIT), f"cannot read {path} in the container: {error.strerror}"
-            ) from None
+            raise unfit_error("read", path, error) from None
 
     def _read(self, path: str, limit: int) -> bytes:
         with closing(self.open(path, os.O_PATH)) as handle:
@@ -120,7 +118,7 @@ class Rootfs:
         root = os.readlink(f"/proc/self/fd/{self.descriptor}").rstrip("/")
         path = os.readlink(f"/proc/self/fd/{directory}").removeprefix(root).rstrip("/")
         try:
-            with closing(_open_without_links(self.descriptor, path)) as found:
+            with closing(open_without_links(self.descriptor, path)) as found:
                 if is_same(os.fstat(found), os.fstat(directory)) and mount_id(found) == mount_id(directory):
                     return path
         except OSError:
@@ -143,9 +141,7 @@ class Rootfs:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise HookError(
-                kind_of_os(error, IMAGE_UNFIT), f"cannot open the directory {path} in the container: {error.strerror}"
-            ) from None
+            raise unfit_error("open the directory", path, error) from None
         parent_path, name = split(path.rstrip("/"))
         with closing(self._directory(parent_path, by_root)) as parent:
             self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent), by_root(parent, path))
@@ -163,9 +159,7 @@ class Rootfs:
         except FileNotFoundError:
             made_by_root = self._create(parent, path, lambda: os.mkdir(name, 0o700, dir_fd=parent), as_root)
         except OSError as error:
-            raise HookError(
-                kind_of_os(error, IMAGE_UNFIT), f"cannot open {path} in the container: {error.strerror}"
-            ) from None
+            raise unfit_error("open", path, error) from None
         descriptor = _open_created(parent, name, path, os.O_DIRECTORY)
         if made_by_root:
             os.chown(f"/proc/self/fd/{descriptor}", self.user.uid, self.user.gid)
@@ -186,9 +180,7 @@ class Rootfs:
                 self._create(parent, path, lambda: os.close(create_file(name, b"", 0o644, parent)))
                 descriptor = _open_created(parent, name, path, 0)
         except OSError as error:
-            raise HookError(
-                kind_of_os(error, IMAGE_UNFIT), f"cannot open {path} in the container: {error.strerror}"
-            ) from None
+            raise unfit_error("open", path, error) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise HookError(IMAGE_UNFIT, f"{path} in the container is not a regular file")
@@ -234,6 +226,11 @@ def _ignore(_kind: str, _path: str, _content: str) -> None:
     pass
 
 
+def unfit_error(action: str, path: str, error: OSError) -> HookError:
+    """Return the error for a file of the container with which the kernel refuses an `action`, such as "open"."""
+    return HookError(kind_of_os(error, IMAGE_UNFIT), f"cannot {action} {path} in the container: {error.strerror}")
+
+
 def open_in_root(root: int, path: str, flags: int) -> int:
     """Open `path` as if the open directory `root` were the root directory, refusing magic links. Raises OSError."""
     flags |= os.O_CLOEXEC
@@ -259,15 +256,6 @@ def open_without_magic_links(path: str, flags: int) -> int:
             raise
     with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as root:
         return _walk(root, path, flags)
-
-
-def _open_without_links(root: int, path: str) -> int:
-    """Open the directory `path` below the open directory `root`. Raises OSError if a component is a link."""
-    directory = os.dup(root)
-    for name in path.split("/")[1:]:
-        with closing(directory) as above:
-            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-    return directory
 
 
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:

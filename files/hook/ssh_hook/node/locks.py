@@ -26,16 +26,16 @@ def lock(uid: int, is_prolog: bool = False) -> int:
     Raises OSError, TimeoutError after a second, or less for a Prolog: who has the lock may be frozen, with a job.
     """
     file = open_at(uid, CHANGES)
-    if not wait(file, os.F_TLOCK, _OF_A_PROLOG if is_prolog else _TIMEOUT):
+    if not wait(file, _OF_A_PROLOG if is_prolog else _TIMEOUT):
         os.close(file)
         raise TimeoutError(errno.ETIMEDOUT, f"another process has the lock of uid {uid} in {PLACE}/locks")
     return file
 
 
-def wait(file: int, command: int, timeout: float) -> bool:
+def wait(file: int, timeout: float) -> bool:
     """Call `try_lock` until it returns True, for `timeout` seconds at most; return whether it did."""
     deadline = 0.0
-    while not try_lock(file, command):
+    while not try_lock(file):
         deadline = deadline or time.monotonic() + timeout
         if time.monotonic() > deadline:
             return False
@@ -64,10 +64,10 @@ def make_place(path: str) -> None:
     os.chmod(path, 0o711)  # whatever the umask
 
 
-def try_lock(file: int, command: int = os.F_TLOCK) -> bool:
-    """Lock the byte at which the file is positioned, or only ask (F_TEST); return False if another process has it."""
+def try_lock(file: int) -> bool:
+    """Lock the byte at which the file is positioned; return False if another process has it."""
     try:
-        os.lockf(file, command, 1)
+        os.lockf(file, os.F_TLOCK, 1)
     except (BlockingIOError, PermissionError):
         return False
     return True

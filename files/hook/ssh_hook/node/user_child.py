@@ -51,7 +51,7 @@ def run(
             if error.errno in (errno.EACCES, errno.EROFS):
                 return work()  # a user
             raise HookError(SYSTEM, f"{what}: {error.strerror}") from None
-        if not locks.wait(last, os.F_TLOCK, _PATIENCE):
+        if not locks.wait(last, _PATIENCE):
             raise HookError(HOME_HANGS, late)
         return work()
 

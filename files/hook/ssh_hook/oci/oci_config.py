@@ -116,11 +116,6 @@ def _refuse_unsupported(annotations: Node) -> None:
             )
 
 
-def read_container(bundle_descriptor: int, bundle: str) -> Container:
-    """Read config.json in the open directory of the bundle, whose path is `bundle`. Raises HookError."""
-    return Container(read_config(bundle_descriptor, bundle), bundle)
-
-
 def read_config(bundle_descriptor: int, bundle: str) -> Node:
     """Read and parse config.json in the open directory of the bundle, whose path is `bundle`. Raises HookError."""
     where = f"{bundle}/config.json"

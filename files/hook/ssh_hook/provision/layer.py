@@ -12,8 +12,8 @@ from __future__ import annotations
 from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
-from ..linux.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
-from ..linux.rootfs import Rootfs
+from ..linux.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs
+from ..linux.rootfs import Rootfs, unfit_error
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
@@ -86,7 +86,7 @@ def _mount_volume(volume: int, target: int, directory: int, name: str) -> None:
     """Mount `volume` on `target`; for a removed file, over which nothing can be mounted, a copy in `directory`."""
     status = os.fstat(volume)
     if status.st_nlink or not stat.S_ISREG(status.st_mode) or status.st_size > _SIZE // 4:
-        move_mount(volume, target)
+        syscalls.move_mount(volume, target)
         return
     with closing(os.open(f"/proc/self/fd/{volume}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
         data = read_all(descriptor, _SIZE // 4)
@@ -165,5 +165,5 @@ def _resolve(rootfs: Rootfs, path: str) -> tuple[list[str], int]:
                 names = []
             pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
     except OSError as error:
-        raise HookError(IMAGE_UNFIT, f"cannot open {printable(path)} in the container: {error.strerror}") from None
+        raise unfit_error("open", printable(path), error) from None
     return names, len(names)

@@ -8,21 +8,12 @@ disk.
 
 from __future__ import annotations
 
-from ..errors import (
-    IMAGE_UNFIT,
-    LSM_REFUSED,
-    MOUNT_REFUSED,
-    NO_SHELL,
-    HookError,
-    UnservedError,
-    kind_of_os,
-    printable,
-)
+from ..errors import IMAGE_UNFIT, LSM_REFUSED, MOUNT_REFUSED, NO_SHELL, HookError, UnservedError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, os
 from ..linux.identity import ActingAs
 from ..linux.mounts import mount_id, mount_tmpfs
-from ..linux.rootfs import MOUNT
+from ..linux.rootfs import MOUNT, unfit_error
 from ..oci import container_paths as paths
 from ..oci.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
@@ -245,9 +236,7 @@ class Setup:
         except FileNotFoundError:
             pass
         except OSError as error:  # the user has put a link in its place
-            raise HookError(
-                kind_of_os(error, IMAGE_UNFIT), f"cannot open {path} in the container: {error.strerror}"
-            ) from None
+            raise unfit_error("open", path, error) from None
         return True
 
     def _no_shell_error(self) -> HookError:

@@ -20,7 +20,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, 
 from ..linux.files import is_same, rewrite
 from ..linux.identity import ActingAs, Identity
 from ..linux.ids import become
-from ..linux.mounts import change_root, clone_mount, make_all_private, mount_id, move_mount, unescape, unmount
+from ..linux.mounts import change_root, clone_mount, make_private, mount_id, unescape, unmount
 from ..linux.root_mount import RootMount
 from ..linux.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
@@ -258,7 +258,7 @@ class RunningRoot:
             root = os.open("/", os.O_PATH | os.O_DIRECTORY)
             change_root(node)
         own = Rootfs(root, rootfs.user, rootfs.owner)
-        make_all_private(root)
+        make_private(root, syscalls.MS_REC)
         return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
 
     def undo(self, made: list[Made]) -> list[str]:
@@ -301,7 +301,7 @@ class _OpenRunningRoot:
         return self._rootfs
 
     def open_programs(self) -> Callable[[int], None]:
-        return lambda target: move_mount(self._programs, target)
+        return lambda target: syscalls.move_mount(self._programs, target)
 
 
 def _report_change(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:

@@ -16,7 +16,7 @@ from ..node import monitor
 from ..node.engine import Engine, outside_user, prefer_own_user
 from ..node.owner import find_owner
 from ..oci.annotations import ENABLED
-from ..oci.oci_config import read_container
+from ..oci.oci_config import Container, read_config
 from ..oci.settings import Settings
 from .basis import Basis
 from .description import engine_of
@@ -29,7 +29,6 @@ from .server import require_undumpable
 from .supervisor import start
 
 if TYPE_CHECKING:
-    from ..oci.oci_config import Container
     from ..oci.state import State
 
 
@@ -40,7 +39,7 @@ def create_runtime(state: State, variables: dict[str, str]) -> None:
     """
     settings = Settings(variables)
     bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
-    container = read_container(bundle, state.bundle)
+    container = Container(read_config(bundle, state.bundle), state.bundle)
     annotations = container.annotations
     log.level = annotations.log_level
     if annotations.is_undecided:

@@ -11,7 +11,7 @@ import time
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, kind_of, printable
 from ..linux.fast_stdlib import closing, os
-from ..linux.files import is_own
+from ..linux.files import SEARCH, is_own, open_without_links
 from ..log import DEBUG, ERROR, INFO, log
 from ..node import own_places, places, record, user_child
 from ..node.engine import JOBS_PLACE
@@ -99,26 +99,18 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
 
 def _remove_record(known: Record) -> bytes:
     """Remove the record from the bundle, but not a later one of a restarted container."""
+    if not known.bundle.startswith("/"):
+        return b""
     try:
-        bundle = _open_without_links(known.bundle)
+        with closing(os.open("/", SEARCH)) as root:
+            bundle = open_without_links(root, known.bundle)
     except OSError:
-        return b""  # the bundle is gone, or not visible to the caller
+        return b""  # the bundle is gone or not visible to the caller, or there is a link, which it did not have
     with closing(bundle):
         for name in (record.TEMPORARY, record.NAME):
             if _is_copy_of(known, bundle, name):
                 _unlink(name, bundle)
     return b""
-
-
-def _open_without_links(path: str) -> int:
-    """Open the directory `path`, which had no links when it was recorded. Raises OSError if it now has one."""
-    if not path.startswith("/"):
-        raise FileNotFoundError
-    directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    for name in path.split("/")[1:]:
-        with closing(directory) as above:
-            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-    return directory
 
 
 def _is_copy_of(known: Record, bundle: int, name: str) -> bool:

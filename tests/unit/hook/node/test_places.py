@@ -180,12 +180,12 @@ def test_it_has_the_lock_until_it_ends(node: Path) -> None:
     def work() -> bytes:
         child = os.fork()
         if child == 0:
-            os._exit(not locks.try_lock(locks.open_at(UID, locks.CHILD), os.F_TEST))
+            os._exit(not locks.try_lock(locks.open_at(UID, locks.CHILD)))
         return b"%d" % os.waitpid(child, 0)[1]
 
     assert user_child.run(UID, work, "cannot do it") == b"256"
     with closing(locks.open_at(UID, locks.CHILD)) as file:
-        assert locks.try_lock(file, os.F_TEST)
+        assert locks.try_lock(file)
 
 
 def test_the_descriptor_of_its_lock_is_closed_last(node: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ssh_hook.errors import ANNOTATION_WRONG, SETTING_WRONG, HookError, printable
 from ssh_hook.linux.identity import IdMap
 from ssh_hook.oci.container_paths import PIDFILE
-from ssh_hook.oci.oci_config import Container, parse_config, read_container
+from ssh_hook.oci.oci_config import Container, parse_config, read_config
 from ssh_hook.oci.settings import Settings, parse_port
 from ssh_hook.oci.state import State
 
@@ -194,7 +194,7 @@ def test_a_huge_config_is_refused(tmp_path: Path) -> None:
     bundle = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(HookError, match="larger than"):
-            read_container(bundle, str(tmp_path))
+            read_config(bundle, str(tmp_path))
     finally:
         os.close(bundle)
 
