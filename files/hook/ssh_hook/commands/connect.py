@@ -23,9 +23,9 @@ from collections.abc import Callable
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
-from ..linux.process import is_decimal
 from ..log import WARNING, log
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
+from ..oci.annotations import parse_seconds
 from ..oci.host_list import is_host
 from ..oci.settings import NO_PORT
 from ..schedulers import nodes, slurm
@@ -85,7 +85,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     Raises HookError.
     """
     job, node = _parse_job(_unquoted(arguments.job), _unquoted(arguments.node))
-    wait = _parse_wait(arguments.wait)
+    wait = parse_seconds(arguments.wait, "--wait", ARGUMENTS_WRONG, most=_MAX_WAIT)
     name = _checked(arguments.name, _NAME.fullmatch, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
     if job is not None:
@@ -97,12 +97,6 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         _exec_ssh(node, job, name, wait)
     _relay(_open(_wait_for(job, name, wait)))
     return 0
-
-
-def _parse_wait(text: str) -> int:
-    if is_decimal(text, 4) and int(text) <= _MAX_WAIT:
-        return int(text)
-    raise HookError(ARGUMENTS_WRONG, f"--wait is '{printable(text)}': give seconds, at most {_MAX_WAIT}")
 
 
 def _wait_for(job: str | None, name: str | None, seconds: int) -> Daemon:

@@ -16,7 +16,7 @@ from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..linux.process import is_decimal
 from ..node.caller import caller
 from ..oci import container_paths, host_list
-from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_wait
+from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_seconds
 from ..oci.settings import default_port, parse_port
 from ..schedulers import host_notation
 from ..schedulers.jobs import CallersJob, find_callers_job
@@ -83,7 +83,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Print the options. Raises HookError and KeyStoreError."""
     engine = _engine(arguments.engine, settings)
     job = find_callers_job(settings)
-    wait = parse_wait(arguments.wait, "--wait", ARGUMENTS_WRONG)
+    wait = parse_seconds(arguments.wait, "--wait", ARGUMENTS_WRONG)
     port = _port(arguments, job, settings)
     hosts_of_job = _hosts(arguments, job, settings)
     if engine in _SPLITTING:

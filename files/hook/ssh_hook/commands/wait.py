@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, NO_MEMORY, HookError, printable, shorten
 from ..health.login import NO_ANSWER, Login, attempt, find_client
 from ..keys import store
-from ..linux.process import is_decimal
 from ..node.caller import caller
+from ..oci.annotations import parse_seconds
 from ..oci.settings import parse_port
 from ..schedulers import host_notation
 from ..schedulers.job_names import split_step
@@ -62,7 +62,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
     Raises HookError, which names the hosts that did not answer in time, and KeyStoreError.
     """
-    seconds = _parse_timeout(arguments.timeout)
+    seconds = parse_seconds(arguments.timeout, "--timeout", ARGUMENTS_WRONG, 1, _MAX_TIMEOUT)
     deadline = time.monotonic() + seconds
     port, names = _select(arguments, settings, deadline)
     directory, user = caller(settings)
@@ -110,12 +110,6 @@ def _wait_for_nodes(job: str, deadline: float) -> tuple[int, list[str]]:
                 raise
         time.sleep(min(delay, left))
         delay = min(2 * delay, _LAST_QUESTION)
-
-
-def _parse_timeout(text: str) -> int:
-    if is_decimal(text, 5) and 1 <= int(text) <= _MAX_TIMEOUT:
-        return int(text)
-    raise HookError(ARGUMENTS_WRONG, f"--timeout is '{printable(text)}': give seconds from 1 to {_MAX_TIMEOUT}")
 
 
 def describe(failing: Mapping[str, str]) -> str:

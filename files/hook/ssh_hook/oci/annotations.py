@@ -33,7 +33,7 @@ LOG_STDERR = "com.hooks.logging.stderrfd"
 _KNOWN = (ENABLED, HOSTS, PORT, USER, WAIT, REQUIRE_SHELL, PIDFILE_CONTAINER, PIDFILE_HOST, AUTHORIZE_SSH_KEY)
 _MAX_UNKNOWN = 4  # warnings
 _MAX_NAME = 64  # characters of an unknown annotation to compare
-_MAX_WAIT = 24 * 60 * 60  # seconds
+_DAY = 24 * 60 * 60  # seconds
 _DEFAULT_LOG_LEVEL = 2  # warnings
 WAIT_IN_JOB = 300  # seconds to wait if the container knows the hosts of its job, unless the user chooses another time
 
@@ -73,7 +73,7 @@ class Annotations:
                 f"the annotation {PORT} is none, but the hosts of {HOSTS} need a port to reach each other",
             )
         wait = self._text(WAIT)
-        self.wait = None if wait is None else parse_wait(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)
+        self.wait = None if wait is None else parse_seconds(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)
         self.require_shell = self._boolean(REQUIRE_SHELL)
         self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
         self.pidfile_host = self._path(PIDFILE_HOST)
@@ -144,8 +144,8 @@ def distance(first: str, second: str) -> int:
     return row[-1]
 
 
-def parse_wait(text: str, where: str, kind: str) -> int:
+def parse_seconds(text: str, where: str, kind: str, least: int = 0, most: int = _DAY) -> int:
     """Return `text`, decimal digits only, as seconds. Raises HookError of `kind`, which begins with `where`."""
-    if not (is_decimal(text, 5) and int(text) <= _MAX_WAIT):
-        raise HookError(kind, f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+    if not (is_decimal(text, 5) and least <= int(text) <= most):
+        raise HookError(kind, f"{where} is '{printable(text)}': give seconds from {least} to {most}")
     return int(text)

@@ -15,6 +15,7 @@ import pytest
 from patience import within
 from ssh_hook.commands import connect
 from ssh_hook.commands.connect import HERE, _locate, _parse_job, _unquoted, choose
+from ssh_hook.dispatch import dispatch
 from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.node.inventory import Daemon
@@ -594,11 +595,11 @@ def test_no_wait_for_a_client_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", ["", "-1", "x", "3601", "1.5", "99999"])
 def test_seconds_to_wait_that_cannot_be(text: str) -> None:
-    with pytest.raises(HookError, match=r"--wait is '.*': give seconds, at most 3600"):
-        connect._parse_wait(text)
+    with pytest.raises(HookError, match=r"--wait is '.*': give seconds from 0 to 3600"):
+        dispatch("connect", [f"--wait={text}"], {})
 
 
 def test_the_node_waits_as_long() -> None:
     """And without --wait, a node with an earlier version is asked as before."""
-    assert connect._wait_words(connect._parse_wait("120")) == ["--wait", "120"]
-    assert connect._wait_words(connect._parse_wait("0")) == []
+    assert connect._wait_words(120) == ["--wait", "120"]
+    assert connect._wait_words(0) == []
