@@ -28,6 +28,8 @@ class Basis:
 
     Attributes:
         container, settings, owner, init, namespaces, cgroups, labels, server, cache: as in StartPlan.
+        engine: the container's engine.
+        process: the open directory in /proc of a process in the container's namespaces.
         job: the container's job.
         in_user_namespace: whether the container has a user namespace other than the initial one.
     """
@@ -50,10 +52,11 @@ class Basis:
     ) -> None:
         """Find the job, and decide where the server listens. Raises HookError.
 
-        `process` is the open directory in /proc of a process in the container's namespaces. The last three arguments
-        are as in Server.
+        The last three arguments are as in Server.
         """
         self.container = container
+        self.engine = engine
+        self.process = process
         self.settings = settings
         self.owner = owner
         self.init = init
@@ -64,15 +67,13 @@ class Basis:
         self.server = Server(container.annotations, settings, port_option, self.job, has_own_network, is_behind_engine)
         self.cache = state_directory(engine.host_uid)
         self.in_user_namespace = engine.is_rootless or namespaces.has("user")
-        self._engine = engine
-        self._process = process
 
     def make_door(self, user: int) -> door.Door:
         """Make the door for `user`, a uid of the hook's user namespace. Raises OSError and HookError."""
         return door.make_door(
-            self._engine.host_uid,
+            self.engine.host_uid,
             user,
-            self._process if self.namespaces.has("user") else None,
+            self.process if self.namespaces.has("user") else None,
             in_user_namespace=self.in_user_namespace,
             in_job=self.job.name != "",
             label=self.labels.socket_label,
@@ -92,21 +93,9 @@ class Basis:
         `engine`, `identity`, `name` and `attached` are as in `describe`, and `pidfile` is as in DaemonEntry.
         `variables` are the engine's.
         """
-        host_uid = self._engine.host_uid
-        description = describe(
-            engine,
-            identity,
-            name,
-            job=self.job,
-            cgroups=self.cgroups,
-            environments=(self.container.environment, variables),
-            is_rootless=self._engine.is_rootless,
-            server=self.server,
-            process=self._process,
-            owner=host_uid or self.owner.file_owner.uid,
-            attached=attached,
-        )
-        return DaemonEntry(self.init, self.server.programs, host_uid, self.job.name != "", description, pidfile)
+        description = describe(self, engine, identity, name, variables, attached)
+        in_job = self.job.name != ""
+        return DaemonEntry(self.init, self.server.programs, self.engine.host_uid, in_job, description, pidfile)
 
     def open_login_log(self, variables: dict[str, str], **known: str) -> login_log.LoginLog:
         """Return how Dropbear logs logins. `variables` are the engine's; `known` are further fields of its lines."""

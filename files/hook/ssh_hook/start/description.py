@@ -15,37 +15,26 @@ if TYPE_CHECKING:
 
     from ..linux.cgroups import Cgroups
     from ..node.job_record import JobRecord
-    from .job_hosts import Job
-    from .server import Server
+    from .basis import Basis
 
 _MAX_TEXT = 255  # characters; LISTEN_ADDRESSES, which `ports` are made of, has a limit of its own
 _MAX_STEP_DIGITS = 9  # batch and interactive steps have more
 
 
 def describe(
-    engine: str,
-    identity: str,
-    name: str,
-    *,
-    job: Job,
-    cgroups: Cgroups,
-    environments: Iterable[Mapping[str, str]],
-    is_rootless: bool,
-    server: Server,
-    process: int,
-    owner: int,
-    attached: str = "",
+    basis: Basis, engine: str, identity: str, name: str, variables: dict[str, str], attached: str
 ) -> dict[str, str]:
     """Return texts by the names of `record.DESCRIPTION`. Raises OSError.
 
-    `identity` and `name` are the container's. `environments` are the variables of container and engine: they name the
-    job where no cgroup does. `is_rootless` is as in `job_record.read`. `process` is the open directory in /proc of a
-    process in the container's namespaces. `owner` is the uid of the user on the node. `attached` is as in record.py.
+    `identity` and `name` are the container's. `variables` are the engine's: with the container's, they name the job
+    where no cgroup does. `attached` is as in record.py.
     """
-    number, step, known = job.name, cgroups.job[1], job.record
+    server, environments = basis.server, (basis.container.environment, variables)
+    owner = basis.engine.host_uid or basis.owner.file_owner.uid  # on the node
+    number, step, known = basis.job.name, basis.cgroups.job[1], basis.job.record
     if not number:
         number, step = _job_by_variables(environments)
-        known = _read(number, owner, is_rootless)
+        known = _read(number, owner, basis.engine.is_rootless)
     port = "" if server.port == NO_PORT else str(server.port)
     texts = {
         "engine": engine,
@@ -57,8 +46,8 @@ def describe(
         "leader": "" if known is None else str(known.leader),
         "cluster": "" if known is None else known.cluster,
         "ports": " ".join(f"[{address}]:{port}" for address in server.addresses if port) or port,
-        "network": str(os.stat("ns/net", dir_fd=process).st_ino),
-        "mounts": str(os.stat("ns/mnt", dir_fd=process).st_ino),
+        "network": str(os.stat("ns/net", dir_fd=basis.process).st_ino),
+        "mounts": str(os.stat("ns/mnt", dir_fd=basis.process).st_ino),
         "attached": attached,
         "owner": str(owner),
     }

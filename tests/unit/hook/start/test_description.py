@@ -34,17 +34,18 @@ def described(process: int, **changes: Any) -> dict[str, str]:
     container, engine = (
         dict(word.split("=", 1) for word in changes.pop(name, "").split()) for name in ("container", "engine")
     )
-    words: dict[str, Any] = {
-        "job": SimpleNamespace(name=number, record=changes.pop("record", None)),
-        "cgroups": SimpleNamespace(job=(number, step)),
-        "environments": (container, engine),
-        "is_rootless": False,
-        "server": SimpleNamespace(port=15263, addresses=[]),
-        "process": process,
-        "owner": OWNER,
-        **changes,
-    }
-    return describe("podman", "0" * 64, words.pop("name", "it"), **words)
+    basis: Any = SimpleNamespace(
+        job=SimpleNamespace(name=number, record=changes.pop("record", None)),
+        cgroups=SimpleNamespace(job=(number, step)),
+        container=SimpleNamespace(environment=container),
+        engine=SimpleNamespace(host_uid=0, is_rootless=False),
+        owner=SimpleNamespace(file_owner=SimpleNamespace(uid=OWNER)),
+        server=changes.pop("server", SimpleNamespace(port=15263, addresses=[])),
+        process=process,
+    )
+    name, attached = changes.pop("name", "it"), changes.pop("attached", "")
+    assert not changes
+    return describe(basis, "podman", "0" * 64, name, engine, attached)
 
 
 def test_each_field_has_a_value(process: int) -> None:
