@@ -37,8 +37,7 @@ def raise_own_limits(container: Container) -> None:
                 raise HookError(
                     NO_MEMORY,
                     f"the container's limit {name} is too low for the hook, to which crun also applies it: raise it "
-                    "from "
-                    f"{hard} to {needed} or more",
+                    f"from {hard} to {needed} or more",
                 )
 
 

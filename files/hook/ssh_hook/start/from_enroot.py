@@ -34,7 +34,6 @@ from .enroot_watcher import Watcher
 from .enter import MountedRoot
 from .plan import StartPlan
 from .registration import Bundle, BundleRecord
-from .server import require_undumpable
 from .supervisor import start
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ def from_enroot(variables: dict[str, str], umask: int) -> StartPlan | None:
     place = dirname(path)  # enroot's own tmpfs
     bundle = Bundle(os.open(place, os.O_RDONLY | os.O_DIRECTORY), place, init)
     watcher = Watcher(init)
-    require_undumpable()
     process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, like the hook
     namespaces = Namespaces(None)
     user = outside_user(container, process, has_user_namespace=False)

@@ -27,7 +27,6 @@ from .basis import Basis
 from .description import engine_of
 from .imitated_gate import Gate, OpenGate
 from .plan import StartPlan
-from .server import require_undumpable
 
 if TYPE_CHECKING:
     from typing import Any
@@ -51,7 +50,6 @@ def from_process(
     `entry` is the caller's passwd entry. `runtime_directory` is the user's, where runtimes keep their state.
     `annotations` are the user's requests.
     """
-    require_undumpable()
     init = target.process
     cgroups = Cgroups(init.directory, rootless=True, may_stay_out=True)
     namespaces = Namespaces(init.directory)

@@ -25,7 +25,6 @@ from .oci_stages import CreateContainer, CreateRuntime
 from .plan import Ending, StartPlan
 from .port import PORT_OPTION
 from .registration import Bundle, BundleRecord
-from .server import require_undumpable
 from .supervisor import start
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def from_runtime(state: State, bundle_descriptor: int, container: Container, set
 
     Raises HookError if the container cannot be served.
     """
-    require_undumpable()
     engine = Engine()
     stage = CreateRuntime(state.pid) if settings.join else CreateContainer()
     process, init, namespaces = stage.process, stage.init, stage.namespaces

@@ -48,6 +48,7 @@ class Server:
         `job` is the container's. `has_own_network`: whether the container's network namespace differs from the node's.
         `is_behind_engine`: whether the engine has already set that up, and publishes ports of it on the node.
         """
+        require_undumpable()
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port, self.port_owner = choose_port(annotations, settings, job)
         self.port_option = port_option
