@@ -335,14 +335,11 @@ def _refuses_keys(daemon: Daemon) -> bool:
     False if the daemon is not a process of the caller.
     """
     try:
-        process = Process(daemon.pid)
-        try:
+        with Process(daemon.pid) as process:
             if process.uid() != os.getuid():
                 return False
             with closing(process.open("cwd", os.O_PATH | os.O_DIRECTORY)) as programs:
                 return _status_on_tmpfs(programs, from_programs(KEYS)).st_mode & 0o022 != 0
-        finally:
-            process.close()
     except OSError:
         return False
 

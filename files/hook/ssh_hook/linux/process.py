@@ -53,6 +53,8 @@ def sees_all_processes() -> bool:
 class Process:
     """A process that existed when the object was created. Most methods raise OSError if it is gone.
 
+    As a context manager it closes its descriptors on exit.
+
     Attributes:
         pid: its pid when the object was created.
         directory: an open descriptor of its directory in /proc.
@@ -79,6 +81,12 @@ class Process:
         process.pid, process.directory, process.stat = pid, directory, files["stat"]
         process._files = files
         return process
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -216,10 +224,8 @@ def all_processes(proc: int | None = None) -> Iterator[Process]:
                 process = Process(int(name), proc)
             except OSError:
                 continue  # it has exited
-            try:
+            with process:
                 yield process
-            finally:
-                process.close()
 
 
 def is_running(pid: int, start_time: int) -> bool:
@@ -228,15 +234,10 @@ def is_running(pid: int, start_time: int) -> bool:
     If /proc hides it (hidepid: also if it is the same user's, in another user namespace), any with its pid counts.
     """
     try:
-        process = Process(pid)
+        with Process(pid) as process:
+            return process.is_alive() and process.start_time() == start_time
     except OSError:
         return pid_is_taken(pid)
-    try:
-        return process.is_alive() and process.start_time() == start_time
-    except OSError:
-        return pid_is_taken(pid)
-    finally:
-        process.close()
 
 
 def descendants(ancestor: int, proc: int | None = None) -> set[int]:

@@ -228,15 +228,10 @@ def _children(pid: int) -> list[int]:
 def _ask(pid: int, question: Callable[[Process], T], otherwise: T) -> T:
     """Return the answer to a `question` about a process; `otherwise` if it has exited, or /proc hides it."""
     try:
-        process = Process(pid)
+        with Process(pid) as process:
+            return question(process)
     except OSError:
         return otherwise
-    try:
-        return question(process)
-    except OSError:
-        return otherwise
-    finally:
-        process.close()
 
 
 def _of_users() -> Iterator[Record]:

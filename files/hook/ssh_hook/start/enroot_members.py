@@ -56,9 +56,8 @@ class Members:
 
     def _each(self) -> Iterator[tuple[Process, int]]:
         mounts = reachable_mounts(self.proc)
-        watcher = Process(os.getpid(), self.proc)
-        namespace = watcher.mount_namespace()
-        watcher.close()
+        with Process(os.getpid(), self.proc) as watcher:
+            namespace = watcher.mount_namespace()
         for process in all_processes(self.proc):
             try:
                 # Nothing is reachable if someone has removed the root file system, and its mounts with it.
@@ -74,11 +73,8 @@ class Members:
             ancestor = pid
             try:
                 while ancestor not in (0, self.daemon):
-                    process = Process(ancestor, self.proc)
-                    try:
+                    with Process(ancestor, self.proc) as process:
                         ancestor = process.parent()
-                    finally:
-                        process.close()
             except OSError:
                 continue  # that parent has exited, and its children have a new one
             return ancestor == self.daemon
@@ -89,9 +85,9 @@ class Members:
             process = Process(pid, self.proc)
         except OSError:
             return
-        if _start_time(process) == start_time:  # otherwise the pid was reused
-            await_end_of(process)
-        process.close()
+        with process:
+            if _start_time(process) == start_time:  # otherwise the pid was reused
+                await_end_of(process)
 
 
 def await_end_of(process: Process) -> None:

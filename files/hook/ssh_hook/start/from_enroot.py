@@ -146,9 +146,8 @@ def _first_process(pid: str) -> Process:
         hook = Process(int(os.readlink("/proc/self")))
         parent = hook.parent()
         while parent > 0 and parent != int(pid):
-            ancestor = Process(parent)
-            parent = ancestor.parent()
-            ancestor.close()
+            with Process(parent) as ancestor:
+                parent = ancestor.parent()
         init = Process(int(pid))
         if parent == init.pid and init.mount_namespace() == hook.mount_namespace():
             hook.close()

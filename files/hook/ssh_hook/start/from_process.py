@@ -188,9 +188,8 @@ class _Description:
     def _check_filters(self, is_known: bool, without_seccomp: bool) -> None:
         """Raise HookError if sessions would lack a seccomp filter of the process."""
         rights, pid = self._target.rights, self._init.pid
-        process = Process(os.getpid())
-        own = Rights(process)
-        process.close()
+        with Process(os.getpid()) as process:
+            own = Rights(process)
         is_whole = is_known and rights.filters <= own.filters + 1
         if not rights.has_filter or is_whole:
             return

@@ -31,8 +31,8 @@ def end_recorded(known: Record) -> None:
     daemon = known.process()
     if daemon is not None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
-        require_end(daemon, _own_mount_namespace(daemon))
-        daemon.close()
+        with daemon:
+            require_end(daemon, _own_mount_namespace(daemon))
     if known.pidfile_host:
         from ..linux.identity import Identity  # here: most callers of this module have no record
         from ..node.userfiles import remove_pidfile
@@ -44,11 +44,9 @@ def end_recorded(known: Record) -> None:
 
 def _own_mount_namespace(daemon: Process) -> tuple[int, int] | None:
     """Return the daemon's mount namespace; None if it is unknown or the caller's."""
-    caller = Process(os.getpid())
-    namespace = daemon.mount_namespace()
-    is_shared = namespace == caller.mount_namespace()
-    caller.close()
-    return None if is_shared else namespace
+    with Process(os.getpid()) as caller:
+        namespace = daemon.mount_namespace()
+        return None if namespace == caller.mount_namespace() else namespace
 
 
 def require_end(daemon: Process, namespace: tuple[int, int] | None = None) -> None:
@@ -90,13 +88,10 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
 
 def _is_alive(pid: int, proc: int | None) -> bool:
     try:
-        process = Process(pid, proc)
+        with Process(pid, proc) as process:
+            return process.is_alive()
     except OSError:
         return False
-    try:
-        return process.is_alive()
-    finally:
-        process.close()
 
 
 class _Sessions:

@@ -65,11 +65,8 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
 
 def _kill(daemon: Daemon) -> None:
     try:
-        process = Process(daemon.pid)
-        try:
+        with Process(daemon.pid) as process:
             require_end(process)
-        finally:
-            process.close()
     except (FileNotFoundError, ProcessLookupError):
         pass  # it has exited
     except OSError as error:
