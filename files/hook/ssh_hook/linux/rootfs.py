@@ -46,7 +46,7 @@ class Rootfs:
         self.owner = owner
         self.has_layer = False
         self.mountinfo: bytes | None = None
-        self.note: Callable[[str, str, str], None] = _ignore
+        self.note: Callable[[str, str, str], None] = lambda _kind, _path, _detail: None
         self._mount = mount_id(descriptor)
 
     def open(self, path: str, flags: int) -> int:
@@ -220,10 +220,6 @@ class Rootfs:
             raise NotCreatedError(
                 kind_of_os(error, IMAGE_UNFIT), f"cannot create {path} in the container: {error.strerror}"
             ) from None
-
-
-def _ignore(_kind: str, _path: str, _content: str) -> None:
-    pass
 
 
 def unfit_error(action: str, path: str, error: OSError) -> HookError:

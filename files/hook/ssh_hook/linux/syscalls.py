@@ -396,16 +396,8 @@ def capget() -> tuple[int, int, int]:
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set the capabilities of the calling thread, given as bit masks."""
     header = integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4))
-    low, high = 0xFFFFFFFF, 32
-    data = integers(
-        (effective & low, 4),
-        (permitted & low, 4),
-        (inheritable & low, 4),
-        (effective >> high, 4),
-        (permitted >> high, 4),
-        (inheritable >> high, 4),
-    )
-    _call("capset", header, data)
+    words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in (effective, permitted, inheritable)]
+    _call("capset", header, integers(*((word, 4) for word in words)))
 
 
 def raise_capabilities() -> None:
