@@ -1,6 +1,6 @@
 """Finds where a stage asks what kind of start it serves: the plan has an object that does what is to be done there.
 
-Three modules make plans, with the help of two others. These BUILDERS may ask. Elsewhere in the room `start` it is an
+Three modules make plans, with the help of three others. These BUILDERS may ask. Elsewhere in the room `start` it is an
 error
 
 * to test an attribute of a plan itself, against None or as true or false, or a local name for one; what such an
@@ -21,7 +21,7 @@ from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
 START = HOOK / "start"
-BUILDERS = ("from_runtime.py", "oci_stages.py", "from_enroot.py", "from_process.py", "basis.py")
+BUILDERS = ("from_runtime.py", "oci_stages.py", "from_enroot.py", "from_process.py", "basis.py", "description.py")
 PLAN = "StartPlan"
 FIXED = (PLAN, "Settings")  # classes whose instances are not changed
 OF_BUILDERS = ("is_podmans", "is_rootless")
