@@ -64,7 +64,7 @@ help:
 	@echo 'make el-policy    the hook under the SELinux policy of EL, which POLICY=DIR has, in a virtual machine'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
-	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
+	@echo 'make slurm-editor an editor, Jupyter and TensorBoard on a laptop, whose servers run in containers of jobs'
 	@echo 'make sarus-suite  steps of Slurm in containers, as the plugin of the Sarus Suite starts them'
 	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
 	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
