@@ -51,6 +51,7 @@ OPTIONAL_PATHS = (  # which may be empty
     "ssh_hook_slurm_epilog_dir",
     "ssh_hook_metrics_dir",
     "ssh_hook_report_dir",
+    "ssh_hook_dev_template",
 )
 PATHS = (
     "ssh_hook_prefix",

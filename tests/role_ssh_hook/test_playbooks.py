@@ -600,9 +600,10 @@ def test_engine_nodes_and_a_login_node_without_an_engine_in_one_play(deployed: d
     login.write_text(f'#!/bin/sh\nexec unshare --mount sh -c {shlex.quote(inner)} - "$@"\n', encoding="utf-8")
     login.chmod(0o755)
     pythons = {"compute_nodes": ("node", "/usr/bin/python3"), "login_nodes": ("login", str(login))}
-    groups = {
+    groups: dict[str, dict[str, object]] = {
         group: {"hosts": {name: {"ansible_python_interpreter": python}}} for group, (name, python) in pythons.items()
     }
+    groups["login_nodes"]["vars"] = {"ssh_hook_dev_template": "/srv/dev.sh"}
     hosts = tmp_path / "hosts.json"
     hosts.write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
     site = {**BY_GROUPS, "ansible_python_interpreter": None, "ssh_hook_users": ["daemon"]}
@@ -615,7 +616,8 @@ def test_engine_nodes_and_a_login_node_without_an_engine_in_one_play(deployed: d
     assert sorted(path.name for path in (own / "oci-hooks").iterdir()) == [
         *("bin", "etc", "lib", "share", "ssh"),
     ]
-    assert "CLIENT_ONLY" in (own / "oci-hooks/bin/ssh_hook").read_text(encoding="utf-8")
+    launcher = (own / "oci-hooks/bin/ssh_hook").read_text(encoding="utf-8")
+    assert "CLIENT_ONLY" in launcher and '"DEV_TEMPLATE": "/srv/dev.sh"' in launcher
     assert listing() == deployed
 
 

@@ -20,6 +20,7 @@ RIGHT: dict[str, Any] = {
     "ssh_hook_slurm_epilog_dir": "",
     "ssh_hook_metrics_dir": "",
     "ssh_hook_report_dir": "",
+    "ssh_hook_dev_template": "",
     "ssh_hook_base_dir": "/home",
     "ssh_hook_passwd_file": "/opt/oci-hooks/etc/passwd",
     "ssh_hook_dropbear_dir": "/opt/oci-hooks/dropbear",

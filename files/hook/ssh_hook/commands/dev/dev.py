@@ -63,7 +63,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         sys.stderr.write(error.said)
         return error.status
     if arguments.new is not None:
-        _create(own, arguments.new)
+        _create(own, arguments.new, settings.get("DEV_TEMPLATE", ""))
     elif arguments.cancel is not None:
         _Profile(own, arguments.cancel).cancel()
     elif arguments.log is not None:
@@ -78,8 +78,8 @@ def _profile_of(host: str) -> str:
     return host.strip("'").removeprefix(PREFIX)
 
 
-def _create(own: Profiles, name: str) -> None:
-    """Write a profile from the template. Raises HookError."""
+def _create(own: Profiles, name: str, template: str) -> None:
+    """Write a profile from the site's `template`, or from ours if the path is empty. Raises HookError."""
     own.path_of(name)
     host = f"{PREFIX}{name}"
     taken = ssh_config.line_for(host)
@@ -87,7 +87,8 @@ def _create(own: Profiles, name: str) -> None:
         raise HookError(
             ARGUMENTS_WRONG, f"your ~/.ssh/config is for the host {host} too: {printable(taken)}: choose another name"
         )
-    path = own.create(name, templates.script(shutil.which, launcher()).encode())
+    script = templates.of_site(template) if template else templates.script(shutil.which, launcher()).encode()
+    path = own.create(name, script)
     print(f"Wrote {path}: edit its #SBATCH lines, and its image.\nThen run: ssh {host}")
 
 

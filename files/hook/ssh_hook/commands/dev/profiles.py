@@ -17,7 +17,7 @@ PREFIX = "dev-"  # of host names
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # ssh makes host names lower case
 _SUFFIX = ".sh"
 _LOG = re.compile(r"(.+)-[0-9]+\.log")
-_MAX_SIZE = 1 << 20  # bytes
+MAX_SIZE = 1 << 20  # bytes
 _SHOWN = 1 << 14  # bytes of a job's output
 
 
@@ -60,7 +60,7 @@ class Profiles:
         try:
             with closing(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)) as directory:
                 is_own_directory = is_own(os.fstat(directory), stat.S_IFDIR)
-                data = read_own(f"{name}{_SUFFIX}", _MAX_SIZE, directory) if is_own_directory else None
+                data = read_own(f"{name}{_SUFFIX}", MAX_SIZE, directory) if is_own_directory else None
         except FileNotFoundError:
             there = ", ".join(self.names()) or "none"
             raise HookError(
@@ -74,8 +74,8 @@ class Profiles:
                 NOT_TRUSTED,
                 f"{path} and its directory must be a file and a directory of yours that nobody else can write",
             )
-        if not data or len(data) > _MAX_SIZE:
-            raise HookError(SYSTEM, f"{path} is not a job script: it must have 1 to {_MAX_SIZE} bytes")
+        if not data or len(data) > MAX_SIZE:
+            raise HookError(SYSTEM, f"{path} is not a job script: it must have 1 to {MAX_SIZE} bytes")
         return data
 
     def create(self, name: str, script: bytes) -> str:

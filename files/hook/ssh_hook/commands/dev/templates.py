@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job script that `ssh_hook dev --new` writes: it works as it is, with the engine that the node has."""
+"""The job script that `ssh_hook dev --new` writes: the site's, or one that works with the engine that the node has."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+
+from ...errors import SETTING_WRONG, HookError, printable
+from ...linux.fast_stdlib import closing, read_all
+from ...node.access import open_roots
+from .profiles import MAX_SIZE
 
 _HEAD = """\
 #!/bin/sh
@@ -30,3 +36,16 @@ def script(which: Callable[[str], str | None], launcher: str) -> str:
     if which("enroot"):
         return _HEAD + _PYXIS
     return _HEAD + _PODMAN.format(engine="podman", launcher=launcher)  # a login node without an engine
+
+
+def of_site(path: str) -> bytes:
+    """Return the site's template. Raises HookError, also if others than root can write it."""
+    try:
+        with closing(open_roots(path, os.O_RDONLY | os.O_NONBLOCK, None, is_rootless=False)) as file:
+            return read_all(file, MAX_SIZE)
+    except OSError as error:
+        raise HookError(
+            SETTING_WRONG,
+            f"cannot read the site's template {printable(path)}: {error.strerror}: ask the administrator "
+            "(ssh_hook_dev_template)",
+        ) from None

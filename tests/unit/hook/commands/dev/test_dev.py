@@ -21,6 +21,7 @@ from ssh_hook.cli import main
 from ssh_hook.commands import ssh_config
 from ssh_hook.commands.dev import dev, templates
 from ssh_hook.keys import store
+from ssh_hook.node import access
 from ssh_hook.schedulers import own_jobs
 
 IMITATION = Path(__file__).parent / "slurm_commands.py"
@@ -118,6 +119,28 @@ def test_new_profile(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     assert site.run("--new", "cpu-2") == 1
     assert error(capfd) == f"ssh_hook: error: cannot create {path}: File exists [system]"
     assert path.read_text() == written + "# mine\n"
+
+
+def test_template_of_the_site(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is copied as it is. The user is to run it: so nobody but root may write it."""
+    monkeypatch.setattr(access, "_roots", lambda _is_rootless: {os.getuid()})
+    template = tmp_path / "template.sh"
+    site.settings["DEV_TEMPLATE"] = str(template)
+    assert site.run("--new", "cpu") == 1
+    assert f"cannot read the site's template {template}: No such file or directory: ask" in error(capfd)
+    template.write_text("#!/bin/sh\n#SBATCH --partition=dev\n")
+    for mode in (0o666, 0o664):
+        template.chmod(mode)
+        assert site.run("--new", "cpu") == 1
+        assert f"{template} is writable by users other than root" in error(capfd)
+    template.chmod(0o644)
+    monkeypatch.setattr(access, "_roots", lambda _is_rootless: {os.getuid() + 1})
+    assert site.run("--new", "cpu") == 1
+    monkeypatch.setattr(access, "_roots", lambda _is_rootless: {os.getuid()})
+    assert site.run("--new", "cpu") == 0
+    assert (site.profile.parent / "cpu.sh").read_bytes() == template.read_bytes()
 
 
 @pytest.mark.parametrize("engine", ["podman", "podman-hpc", "enroot", ""])
