@@ -219,6 +219,14 @@ PROMISES = (
         "gpu-100.log",
     ),
     Fault(
+        "`ssh dev-NAME` uses only the user's own profiles and jobs, and only a person's connection submits another job",
+        "of_site",
+        "open_roots(path, os.O_RDONLY | os.O_NONBLOCK, None, is_rootless=False)",
+        "os.open(path, os.O_RDONLY | os.O_NONBLOCK)",
+        "unit/hook/commands/dev/test_dev.py::test_template_of_the_site",
+        "assert 0 == 1",
+    ),
+    Fault(
         "Root makes no directory for the user where programs look for code",
         "Rootfs.pidfile",
         "place.startswith(_RUNTIME_DIRECTORIES)",
