@@ -52,16 +52,6 @@ from taken import assert_nobody_takes
 
 Launch = Callable[..., Running]
 NUMBERS = itertools.count(300000)
-LISTEN = """
-import socket, sys, time
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(chr(0) + sys.argv[1])
-listener.listen()
-print("listening", flush=True)
-connection = listener.accept()
-print("connected", flush=True)
-time.sleep(1000)
-"""
 # What opens processes of the hook's again and again, until it is killed: each would show the node's tree, or a key.
 TRACER = """
 import ctypes, os, sys
@@ -291,6 +281,28 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
     hook("detach").checked()
 
 
+@pytest.mark.parametrize("words", [["detach"], ["detach", "PID"]], ids=["only", "by-pid"])
+def test_detach_unmounts_nothing_under_a_daemon_without_an_entry(
+    launch: Launch, ssh: Callable[..., Result], words: list[str]
+) -> None:
+    """As one of an earlier version, or whose entry is gone: its container goes on as it is."""
+    container = launch("podman")
+    attach(container)
+    (supervisor,) = supervisors()
+    os.kill(supervisor, signal.SIGKILL)  # in a pid namespace, the daemon goes on
+    wait_for(lambda: is_gone(supervisor), "end of the supervisor")
+    for place in (f"/run/user/{ALICE}/ocihooks-ssh", f"/tmp/ocihooks-ssh-{ALICE}"):
+        shutil.rmtree(Path(place) / "daemons", ignore_errors=True)
+    refused = hook(*(str(container.pid) if word == "PID" else word for word in words))
+    assert refused.status == 1
+    assert_one_line(refused.err.decode(), "nothing was unmounted", f"process {daemon()} (dropbear) runs from")
+    assert ssh("ls ~/.ssh/id_dropbear >/dev/null && echo served").checked().text == "served"
+    os.kill(daemon(), signal.SIGKILL)
+    wait_for(lambda: all(map(is_gone, processes())), "end of the daemon and its child")
+    hook("detach", str(container.pid)).checked()
+    assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+
+
 def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
     container = start("rootless", "busybox")
     wait_until_found()
@@ -345,9 +357,8 @@ def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..
         try:
             assert ssh("echo served").checked().text == "served"
             assert srun.poll() is None
-            assert len(supervisors()) == 2  # with the command, which whoever connects to the socket gets a pidfd of
-            for pid in supervisors():
-                assert_nobody_takes(pid)
+            (supervisor,) = (pid for pid in supervisors() if os.getsid(pid) == pid)  # not the command
+            assert_nobody_takes(supervisor)
         finally:
             hook("detach").checked()
         assert srun.wait(within(10)) == 0
@@ -463,56 +474,65 @@ def test_attached_already(launch: Launch) -> None:
         hook("detach", str(container.pid)).checked()
 
 
-def socket_of(container: Running) -> str:
-    """The name of the socket of alice's supervisor."""
-    stat = Path(f"/proc/{container.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    namespace = Path("/proc/self/ns/pid").stat().st_ino
-    return f"ocihooks-ssh/attached/{ALICE}/{namespace}/{container.pid}-{stat[19]}"
+def lock_of(container: Running) -> Path:
+    """The file that alice's supervisor has locked."""
+    (found,) = Path(f"/run/user/{ALICE}/ocihooks-ssh/attached").glob(f"{container.pid}-*")
+    return found
 
 
-def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
+def test_another_user_reaches_no_supervisor(launch: Launch) -> None:
     container = launch("ch-run")
-    command = as_user(BOB, "/usr/bin/python3", "-c", LISTEN, socket_of(container))
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        try:
-            assert other.stdout.readline() == b"listening\n"
-            assert_one_line(hook("attach", str(container.pid)).err.decode(), "already has an SSH daemon")
-            assert_one_line(hook("detach", str(container.pid)).err.decode(), "to another user: it was not stopped")
-            assert other.poll() is None
-        finally:
-            other.kill()
+    attach(container)
+    lock = lock_of(container)
+    look = run(as_user(BOB, "cat", str(lock)))
+    assert b"Permission denied" in look.err
+    (supervisor,) = supervisors()
+    assert run(as_user(BOB, "kill", str(supervisor))).status == 1
+    assert f"ocihooks-ssh/attached/{ALICE}" not in Path("/proc/net/unix").read_text(encoding="utf-8")
+    hook("detach", str(container.pid)).checked()
+    assert list(lock.parent.iterdir()) == []
 
 
-def test_whoever_takes_the_sockets_name_takes_nothing_of_detach(launch: Launch) -> None:
-    """As a process with alice's uid of a container that is on the node's network, and knows detach by its socket."""
-    container = launch("ch-run")
-    listen = as_user(ALICE, "/usr/bin/python3", "-c", LISTEN, socket_of(container))
-    detach = as_user(ALICE, LAUNCHER, "detach", str(container.pid))
-    with subprocess.Popen(listen, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"listening\n"
-        with subprocess.Popen(detach) as process:
-            try:
-                assert other.stdout.readline() == b"connected\n"
-                assert_nobody_takes(process.pid)
-            finally:
-                other.kill()
-                process.wait(within(30))
+# A process with the user's uid in namespaces of its own, but for the network and, as ch-run shows it, the node's /tmp.
+IN_ANOTHER_CONTAINER = ["bwrap", "--ro-bind", "/", "/", "--bind", "/tmp", "/tmp", "--tmpfs", "/run", "--proc", "/proc"]
+END_ALL = """
+import os, signal, socket
+for line in open("/proc/net/unix", encoding="utf-8", errors="replace"):
+    if "ocihooks-ssh" in line and "@" in line:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect("\\0" + line.split("@", 1)[1].rstrip("\\n"))
+            connection.recv(1)
+for name in filter(str.isdigit, os.listdir("/proc")):
+    if int(name) not in (1, os.getpid()):
+        os.kill(int(name), signal.SIGTERM)
+"""
 
 
-def test_names_of_strangers_sockets_do_not_keep_others_from_detach(launch: Launch) -> None:
-    """Not an empty line, no other number of the same process, and no digit that is no number."""
-    container = launch("ch-run")
-    prefix = f"ocihooks-ssh/attached/{ALICE}/{Path('/proc/self/ns/pid').stat().st_ino}/"
-    for name in ("x\n\nx", f"{prefix}{container.pid}-1", f"{prefix}\u00b2-1"):
-        attach(container)
-        command = as_user(BOB, "/usr/bin/python3", "-c", LISTEN, name)
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == b"listening\n"
-            hook("detach", str(container.pid)).checked()
-            other.kill()
+def test_another_container_of_the_same_user_ends_no_daemon(launch: Launch, ssh: Callable[..., Result]) -> None:
+    """Not even one on the node's network, as with `podman --network host`."""
+    attach(launch("ch-run"))
+    command = [*IN_ANOTHER_CONTAINER, "--unshare-user", "--unshare-pid", "/usr/bin/python3", "-c", END_ALL]
+    run(as_user(ALICE, *command)).checked()
+    assert ssh("echo served").checked().text == "served"
+    hook("detach").checked()
+
+
+def test_a_supervisor_that_is_killed_during_detach(launch: Launch) -> None:
+    """As by an image that sees the command: what the supervisor did not undo is undone by detach."""
+    container = launch("ch-run-write-fake")
+    attach(container)
+    (supervisor,) = supervisors()
+    os.kill(supervisor, signal.SIGSTOP)
+    with subprocess.Popen(as_user(ALICE, LAUNCHER, "detach", str(container.pid)), stdout=subprocess.PIPE) as detach:
+        wait_for(lambda: is_pending(supervisor, signal.SIGTERM), "detach's signal")
+        os.kill(supervisor, signal.SIGKILL)
+        assert detach.communicate(timeout=within(30))[0] == f"detached from process {container.pid}\n".encode()
+    assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return any(line.startswith("ShdPnd:") and int(line.split()[1], 16) >> number - 1 & 1 for line in lines)
 
 
 def test_port_in_use_leaves_nothing(launch: Launch) -> None:

@@ -17,13 +17,22 @@ from .places import unlink
 if TYPE_CHECKING:
     from .record import Record
 
-ENTRIES = "daemons"  # the directory for entries in a directory of the user's
+# Directories in a directory of the user's: for entries, and for locks of attached processes.
+ENTRIES, ATTACHED = "daemons", "attached"
 
 
 def for_entries(uid: int) -> list[str]:
     """Return the directories for entries of `uid`, an id of the initial user namespace: jobs', the login's, /tmp's."""
-    places = f"{JOBS_PLACE}/{uid}", state_directory(uid), temporary_directory(uid)
-    return [f"{place}/{ENTRIES}" for place in places]
+    return [f"{place}/{ENTRIES}" for place in _places(uid)]
+
+
+def for_attached(uid: int) -> list[str]:
+    """Return the directories for locks of attached processes of `uid`: like `for_entries`, the preferred one first."""
+    return [f"{place}/{ATTACHED}" for place in _places(uid)]
+
+
+def _places(uid: int) -> tuple[str, ...]:
+    return f"{JOBS_PLACE}/{uid}", state_directory(uid), temporary_directory(uid)
 
 
 def for_doors(uid: int) -> list[str]:

@@ -132,6 +132,11 @@ class MountInfo:
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
         return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
 
+    def of_programs(self) -> set[bytes]:
+        """Return the ids of the mounts of Dropbear's programs: a daemon in the container runs from one."""
+        lines = [line.split(b" ", 5) for line in self.data.split(b"\n")[:-1]]
+        return {fields[0] for fields in lines if fields[4] == PROGRAMS.encode()}
+
     def left_by_hook(self) -> list[tuple[bytes, str]]:
         """Return id and mount point of all of the hook's mounts, in order, also those over the container's programs."""
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]

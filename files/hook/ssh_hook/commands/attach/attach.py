@@ -7,9 +7,9 @@ The command forks a supervisor, and exits when the daemon listens. The superviso
 from __future__ import annotations
 
 import os
-import socket
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import NoReturn
 
 from ...confine.process_scheduling import ProcessScheduling
@@ -73,15 +73,11 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     if pid is None:
         return 1
     target = RunningProcess(pid, leftovers.are_of_killed_hook(RunningProcess(pid, may_be_served=True)))
-    listener = attachments.claim(target.process)
-    wanted = _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
-    supervisor = _start_supervisor(wanted, listener)
+    supervisor = _start_supervisor(
+        target, lambda: _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
+    )
     if supervisor is None:
         return 1
-    place = wanted.plan.server.place
-    print(f"attached to process {pid} ({target.name}): its SSH daemon listens on {place}", flush=True)
-    listener.close()  # the supervisor has a copy; when that is closed, the next attach can start
-    wanted.plan.door.close()  # an open descriptor would accept connections after the daemon's exit
     step = job_step.foreign_step(target.process)
     return job_step.wait_for_supervisor(supervisor, step) if step else 0
 
@@ -135,7 +131,7 @@ def _plan(
         raise HookError(NO_CONTAINER, f"process {target.process.pid} has exited") from None
 
 
-def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
+def _start_supervisor(target: RunningProcess, plan: Callable[[], Attach]) -> int | None:
     """Fork the supervisor; return its pid when the daemon listens, or None if the supervisor has logged an error.
 
     Raises HookError if it does not answer.
@@ -143,7 +139,7 @@ def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
     reader, writer = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:
-        _run_supervisor(wanted, listener, reader, writer)
+        _run_supervisor(target, plan, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
         raise HookError(
@@ -152,12 +148,12 @@ def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
     return supervisor if os.read(reader, 1) == _DONE else None
 
 
-def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer: int) -> NoReturn:
-    """Run the supervisor; exit with 0, or 1 after logging an error. `reader` is the command's end of the pipe."""
+def _run_supervisor(target: RunningProcess, plan: Callable[[], Attach], writer: int) -> NoReturn:
+    """Run the supervisor; exit with 0, or 1 after logging an error."""
     status = 1
     try:
-        os.close(reader)
-        _supervise(wanted, listener, writer)
+        with attachments.claim(target.process) as file:
+            _supervise(plan(), file, writer)
         status = 0
     except Exception as error:
         log(ERROR, named_by_variables(describe_failure(error)), kind_of(error))
@@ -166,27 +162,31 @@ def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer
         os._exit(status)
 
 
-def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
-    """Attach, report to the command, and wait until the process exits. Raises HookError."""
+def _supervise(wanted: Attach, file: int, writer: int) -> None:
+    """Attach, report to the command, wait for the end, and undo what attach did. Raises HookError and OSError.
+
+    `file` is the supervisor's, locked.
+    """
     os.setsid()
     os.chdir("/")
-    _raise_oom_score(wanted.target.read("oom_score_adj"))
+    target = wanted.target
+    _raise_oom_score(target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     attachment = attach(wanted)
-    process, daemon = wanted.target.process, attachment.daemon
-    for warning in wanted.warnings + missed_cgroups(process, daemon) + missed_scheduling(process, daemon):
-        log(WARNING, warning)
-    signals = attachments.redirect_signals()  # before anyone can signal the supervisor
+    process, daemon = target.process, attachment.daemon
     try:
+        for warning in wanted.warnings + missed_cgroups(process, daemon) + missed_scheduling(process, daemon):
+            log(WARNING, warning)
+        signals = attachments.redirect_signals(file)
+        place = wanted.plan.server.place
+        print(f"attached to process {process.pid} ({target.name}): its SSH daemon listens on {place}", flush=True)
         os.write(writer, _DONE)
-        os.close(writer)
-    except BrokenPipeError:
-        attachments.finish(attachment)  # the command has exited
-        return
-    null = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    attachments.supervise(attachment, wanted.target.pidfd, listener, signals)
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        attachments.wait(daemon, target.pidfd, signals)
+    finally:
+        attachments.finish(attachment, file)
 
 
 def _raise_oom_score(score: str) -> None:

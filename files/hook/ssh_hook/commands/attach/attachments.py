@@ -1,143 +1,175 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemons that the caller has attached on this node. Each has a supervisor, which listens on a socket of its own.
+"""The daemons that the caller has attached on this node. Each has a supervisor, which holds a lock as long as it runs.
 
-The socket's name contains the user and the process. It is abstract: the kernel refuses a second socket of that name,
-and removes it when the supervisor exits. A connection asks the supervisor to end the daemon, and is closed when that is
-done. Any user could create such a name, so both sides check the peer's credentials (SO_PEERCRED).
+It is a POSIX lock of a file in one of the user's own directories, named after the process. The kernel gives it to one
+process, tells others the holder's pid, and frees it when the holder ends: a child that hangs in the container does not
+keep it. So detach needs to believe no file to know whom to signal, and waits until that process has exited.
 
-Containers on the node's network can also reach these names. A process there with the user's uid can get a pidfd of its
-peer (SO_PEERPIDFD) across pid namespaces, and with that steal descriptors (pidfd_getfd) from a process that it may
-trace. So neither side is dumpable.
+The file is empty until the daemon serves. The supervisor's last act is to write there which mounts it has left. If it
+has not, it was killed, or failed, and detach does the same work (leftovers.py).
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
 import signal
-import socket
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
+from ...errors import ATTACH_REFUSED, DAEMON_FAILED, SYSTEM, HookError
 from ...linux import syscalls
-from ...linux.process import Process
-from ...node.inventory import find_daemons
+from ...linux.fast_stdlib import closing
+from ...linux.files import READ
+from ...linux.process import Process, pid_namespace
+from ...node.door import name_of
+from ...node.door_collection import collect
+from ...node.engine import Engine
+from ...node.locks import try_lock
+from ...node.own_places import for_attached, open_own
+from ...node.places import unlink
 from ...start.attach import Attachment
-from ...stop.rules import end_daemon, end_orphans
+from ...stop.rules import end_orphans, require_end
 
-_PREFIX = "\0ocihooks-ssh/attached/"
 _TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions and for the container's file system
-_MAX_LEFT = 4096  # bytes
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_MAX_SIZE = 64 << 10  # bytes of the file
+_SERVES, _DONE = b"+", b"."
+_FLOCK = struct.Struct("hhqqi")  # struct flock of fcntl(2): type, whence, start, length, pid
 
 
-def _address(process: Process) -> bytes:
-    """Return the address of the socket for `process`. Raises OSError if it has exited."""
-    namespace = os.stat("/proc/self/ns/pid").st_ino
-    return f"{_PREFIX}{os.geteuid()}/{namespace}/{process.pid}-{process.start_time()}".encode()
+@contextmanager
+def claim(process: Process) -> Iterator[int]:
+    """Lock the file for `process`, and remove it at the end; yield it, open. Raises HookError, also if it is locked."""
+    path, file = _make_file(process)
+    with closing(file):
+        if not try_lock(file) or os.fstat(file).st_nlink != 1:  # its holder may have just removed it
+            raise HookError(
+                ATTACH_REFUSED,
+                f"process {process.pid} already has an SSH daemon: 'ssh_hook detach {process.pid}' stops it",
+            )
+        try:
+            os.ftruncate(file, 0)
+            yield file
+        finally:
+            unlink(path)  # before the lock is free
 
 
-def attached() -> list[int]:
-    """Return the pids of the processes that the caller's daemons are attached to. Raises HookError."""
-    return [daemon.attached for daemon in find_daemons() if daemon.attached]
+def _make_file(process: Process) -> tuple[str, int]:
+    """Return path and descriptor of the file for `process`, in the first directory that can be used. Raises HookError.
 
-
-def claim(process: Process) -> socket.socket:
-    """Return the listening socket for a daemon to attach to `process`. The caller becomes undumpable.
-
-    Raises HookError if one exists.
+    Files of processes that have exited are removed there.
     """
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(_address(process))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        if isinstance(error, (FileNotFoundError, ProcessLookupError)):
-            raise HookError(ATTACH_REFUSED, f"process {process.pid} has exited") from None
-        raise HookError(
-            ATTACH_REFUSED, f"process {process.pid} already has an SSH daemon: 'ssh_hook detach {process.pid}' stops it"
-        ) from None
-    return listener
+    problems = []
+    for directory in for_attached(Engine().host_uid):
+        path = f"{directory}/{_name(process)}"
+        try:
+            os.close(open_own(directory, create=True))
+            collect(directory)
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            problems.append(f"{directory}: {error.strerror or 'other users can write to it'}")
+    raise HookError(
+        SYSTEM,
+        f"cannot make a file in {', or in '.join(problems)}: log in to this node, or have the administrator remove "
+        "what is in the way",
+    )
 
 
 def end(pid: int) -> list[str] | None:
-    """Tell the supervisor for the process `pid` to end its daemon, and wait until it is done.
+    """Have the supervisor for the process `pid` end its daemon, and wait until it has exited.
 
-    Return the mount points of the mounts that it could not undo; None if there is no such process or supervisor. The
-    caller becomes undumpable. Raises HookError.
+    Return the mount points of the mounts that it could not undo; None if there is no such process or supervisor, or the
+    supervisor could not finish. Raises HookError.
     """
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    left = b""
-    late = HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} did not exit within {_TIMEOUT:.0f} s")
-    deadline = time.monotonic() + _TIMEOUT
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT)
+    try:
+        file = _find(Process(pid))
+    except OSError:
+        return None
+    with closing(file):
+        supervisor = _holder(file)
         try:
-            connection.connect(_address(Process(pid)))
-            if _peer(connection) != os.geteuid():
-                raise HookError(
-                    ATTACH_REFUSED,
-                    f"the SSH daemon of process {pid} seems to belong to another user: it was not stopped",
-                )
-            while (more := connection.recv(_MAX_LEFT)) and len(left) < _MAX_LEFT:
-                left += more
-                if time.monotonic() > deadline:  # a process in the container can create such a socket too
-                    raise late
-        except (FileNotFoundError, ProcessLookupError, ConnectionRefusedError):
-            return None
-        except socket.timeout:
-            raise late from None
-        except ConnectionResetError:
-            pass  # it has just exited
-    return [os.fsdecode(path) for path in left.split(b"\0") if path]
+            pidfd = os.pidfd_open(supervisor)
+        except OSError:
+            return None  # it has exited
+        with closing(pidfd):
+            if _holder(file) != supervisor:
+                return None  # its pid may be another process's
+            if not os.pread(file, 1, 0):
+                raise HookError(ATTACH_REFUSED, f"attach to process {pid} has not finished: try again")
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            if not syscalls.poll([pidfd], time.monotonic() + _TIMEOUT):
+                raise HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} did not exit within {_TIMEOUT:.0f} s")
+        *left, last = os.pread(file, _MAX_SIZE, 0).split(b"\0")
+    return [os.fsdecode(path) for path in left] if last == _DONE else None
 
 
-def _peer(connection: socket.socket) -> int:
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(data)[1]
-    return uid
+def _find(process: Process) -> int:
+    """Return the open file for `process` that a supervisor has locked. Raises FileNotFoundError if there is none."""
+    for directory in for_attached(Engine().host_uid):
+        try:
+            with closing(open_own(directory)) as opened:
+                file = os.open(_name(process), READ, dir_fd=opened)
+        except OSError:
+            continue
+        if _holder(file):
+            return file
+        os.close(file)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def redirect_signals() -> int:
-    """Redirect signals that would end the supervisor into a pipe; return its read end, for `supervise`."""
+def _holder(file: int) -> int:
+    """Return the pid of the process that has locked the open file; 0 if none has, or it has no pid here."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+    kind, _whence, _start, _length, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    return 0 if kind == fcntl.F_UNLCK else max(pid, 0)
+
+
+def _name(process: Process) -> str:
+    """Return the name of the file for `process`, in the form of a door's (door.py). Raises HookError if it is gone."""
+    try:
+        return name_of(process.pid, process.start_time(), pid_namespace())
+    except OSError:
+        raise HookError(ATTACH_REFUSED, f"process {process.pid} has exited") from None
+
+
+def redirect_signals(file: int) -> int:
+    """Redirect signals that would end the supervisor into a pipe; return its read end, for `wait`.
+
+    Then detach may send one to the holder of the lock on `file`.
+    """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    os.pwrite(file, _SERVES, 0)
     return reader
 
 
-def supervise(attachment: Attachment, pidfd: int, listener: socket.socket, signals: int) -> None:
-    """Wait until the process (`pidfd`) or the daemon exits, or a request or signal arrives; then end what is left."""
-    daemon = os.pidfd_open(attachment.daemon.pid)
-    connection = None
-    poll = select.poll()
-    for descriptor in (pidfd, daemon, listener.fileno(), signals):
-        poll.register(descriptor, select.POLLIN)
-    while attachment.daemon.is_alive():
-        ready = {descriptor for descriptor, _event in poll.poll()}
-        if listener.fileno() in ready:
-            connection, _address_of_peer = listener.accept()
-            if _peer(connection) == os.geteuid():
-                break
-            connection.close()
-        elif ready:
-            break
-    left = finish(attachment)
-    listener.close()  # before the connection: its peer may attach again at once
-    if connection is not None and left:
-        try:
-            connection.sendall(b"\0".join(map(os.fsencode, left)))
-        except OSError:
-            pass  # the peer has disconnected
+def wait(daemon: Process, pidfd: int, signals: int) -> None:
+    """Wait until the process (`pidfd`) or the daemon exits, or a signal arrives. Raises OSError."""
+    try:
+        opened = os.pidfd_open(daemon.pid)
+    except ProcessLookupError:
+        return  # it has exited
+    with closing(opened):
+        poll = select.poll()
+        for descriptor in (pidfd, opened, signals):
+            poll.register(descriptor, select.POLLIN)
+        if daemon.is_alive():  # otherwise its pid may be another process's
+            poll.poll()
 
 
-def finish(attachment: Attachment) -> list[str]:
-    """End the daemon and its sessions, and undo the changes in the container; return the mount points that are left."""
-    end_daemon(attachment.daemon)
+def finish(attachment: Attachment, file: int) -> None:
+    """End the daemon and its sessions, undo the changes in the container, and write into `file` which mounts are left.
+
+    Raises HookError if the daemon or a session stays alive. Then nothing is undone: see detach.
+    """
+    require_end(attachment.daemon)
     end_orphans()
-    return attachment.undo()
+    left = attachment.undo()
+    os.pwrite(file, b"\0".join([*map(os.fsencode, left), _DONE]), 0)

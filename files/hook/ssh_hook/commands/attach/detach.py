@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from ...errors import NO_CONTAINER, HookError
 from ...log import WARNING, log
 from ...start.attach import still_mounted
+from ...start.server import require_undumpable
 from . import attachments, leftovers, targets
 
 DESCRIPTION = """Stop the SSH daemon that attach started in one of your containers, and its sessions.
@@ -23,8 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name. Return 0, or 1 if there are several. Raises HookError."""
     targets.require_user("detach")
+    require_undumpable()
     pid = targets.chosen_pid(arguments)
-    candidates = [pid] if pid is not None else attachments.attached() or leftovers.find()
+    candidates = [pid] if pid is not None else leftovers.attached() or leftovers.find()
     if not candidates:
         raise HookError(NO_CONTAINER, "you have attached no SSH daemon on this node")
     if len(candidates) > 1:

@@ -6,8 +6,13 @@ The kernel kills the daemon with its supervisor, unless the container has its ow
 
 from __future__ import annotations
 
+import time
+
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
+from ...linux.fast_stdlib import closing, os
+from ...linux.mounts import mount_id
 from ...linux.process import Process
+from ...linux.process_search import own_processes
 from ...node.engine import Engine
 from ...node.entry_reader import collect_own
 from ...node.inventory import Daemon, find_daemons
@@ -15,6 +20,13 @@ from ...node.running_process import RunningProcess
 from ...stop.attach_mounts import unmount_left
 from ...stop.rules import require_end
 from . import targets
+
+_TIMEOUT = 2.0  # seconds to look through all processes
+
+
+def attached() -> list[int]:
+    """Return the pids of the processes that the caller's daemons are attached to. Raises HookError."""
+    return [daemon.attached for daemon in find_daemons() if daemon.attached]
 
 
 def find() -> list[int]:
@@ -53,6 +65,7 @@ def end(pid: int) -> list[str]:
         raise HookError(ATTACH_REFUSED, f"you have attached no SSH daemon to process {pid}")
     for daemon in daemons:
         _kill(daemon)
+    _require_unused(target)
     collect_own(Engine().host_uid)  # normally the supervisor removes them
     return unmount_left(target)
 
@@ -61,6 +74,24 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
     """Return whether `daemon` serves `target`'s container, even from a mount namespace of its own."""
     _device, inode = target.namespace("mnt")
     return daemon.mounts == str(inode)
+
+
+def _require_unused(target: RunningProcess) -> None:
+    """Raise HookError if a daemon without an entry runs in the container of `target`, as one of an earlier version."""
+    mounts = target.mounts.of_programs()
+    for process in own_processes(time.monotonic() + _TIMEOUT):
+        try:
+            with closing(process.open("exe", os.O_PATH)) as program:
+                is_daemon = mount_id(program) in mounts
+        except OSError:
+            continue  # it has exited
+        if is_daemon:
+            raise HookError(
+                ATTACH_REFUSED,
+                f"process {process.pid} ({targets.name_of(process.pid)}) runs from the hook's mounts in the container "
+                f"of process {target.process.pid}, and has no entry: nothing was unmounted; if attach started it, end "
+                "it, and detach again",
+            )
 
 
 def _kill(daemon: Daemon) -> None:
