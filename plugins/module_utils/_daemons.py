@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from . import _dropbear, _files
+from ._linux.process_questions import ask
 
 LISTENING = "0A"
 SECONDS = 60  # for the hook's answer
@@ -50,22 +51,11 @@ def listening_sockets(pid: int | str) -> dict[str, int]:
     return found
 
 
-def processes() -> list[int]:
-    """Return the pids of all processes."""
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def socket_inodes(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process has open; empty if it has exited."""
-    inodes = set()
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-            if target.startswith("socket:["):
-                inodes.add(target[len("socket:[") : -1])
-    except OSError:
-        pass
-    return inodes
+def socket_inodes(pid: int) -> bytes:
+    """Return the inodes of the sockets that a process has open. Raises OSError if it has exited."""
+    targets = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    prefix = "socket:["
+    return " ".join(target[len(prefix) : -1] for target in targets if target.startswith(prefix)).encode()
 
 
 def process_name(pid: int) -> str:
@@ -78,21 +68,21 @@ def process_name(pid: int) -> str:
 
 
 def running_daemons(dropbear_dir: str) -> list[int]:
-    """Return the pids of processes that run our Dropbear, also in containers (another path) or if it was removed."""
+    """Return the pids of processes that run our Dropbear, also in containers (another path) or if it was removed.
+
+    Raises TimeoutError, with a complete message.
+    """
     statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{_dropbear.PROGRAM}")]
     programs = {(status.st_dev, status.st_ino) for status in statuses}
     devices = {status.st_dev for status in [*statuses, os.stat(_files.existing(dropbear_dir))]}
-    daemons = []
-    for pid in processes():
-        try:
-            status = os.stat(f"/proc/{pid}/exe")
-            name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-        except OSError:  # it has exited, or is a kernel thread
-            continue
+
+    def is_ours(pid: int) -> bytes:
+        status = os.stat(f"/proc/{pid}/exe")
+        name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
         is_removed = name == f"{_dropbear.PROGRAM} (deleted)" and was_ours(status, devices)
-        if (status.st_dev, status.st_ino) in programs or is_removed:
-            daemons.append(pid)
-    return daemons
+        return b"yes" if is_removed or (status.st_dev, status.st_ino) in programs else b""
+
+    return [pid for pid, answer in _dropbear.ask_all(is_ours).items() if answer]
 
 
 def releases(dropbear_dir: str) -> dict[tuple[int, int] | None, str]:
@@ -113,6 +103,12 @@ def servers(known: Iterable[Mapping[str, int]], dropbear_dir: str) -> list[dict[
     that new containers get (`outdated`).
     """
     current, names = os.path.basename(os.path.realpath(dropbear_dir)), releases(dropbear_dir)
+
+    def release_of(pid: int) -> bytes:
+        return names.get(_dropbear.identity(f"/proc/{pid}/exe"), "").encode()
+
+    listed_ones = list(known)
+    running = ask(release_of, {each["pid"] for each in listed_ones})
     return [
         {
             "pid": each["pid"],
@@ -122,8 +118,8 @@ def servers(known: Iterable[Mapping[str, int]], dropbear_dir: str) -> list[dict[
             "release": name,
             "outdated": name != current,
         }
-        for each in known
-        for name in [names.get(_dropbear.identity(f"/proc/{each['pid']}/exe"), "")]
+        for each in listed_ones
+        for name in [running.get(each["pid"], b"").decode()]
     ]
 
 
@@ -154,16 +150,21 @@ def processes_of(uids: set[int], known: Iterable[Mapping[str, int]], dropbear_di
     list `known` says so. A user can remove only the user's own entries from that list.
     """
     parents, found, theirs = {}, set(), {each["pid"] for each in known if each["owner"] in uids}
-    for pid in running_daemons(dropbear_dir):
-        with suppress(OSError):  # it has exited
-            parents[pid], uid = ids(pid)
-            if pid in theirs or {uid, namespace_owner(pid) or uid} & uids:
+    for pid, answer in ask(describe_ids, running_daemons(dropbear_dir)).items():
+        if answer:
+            parents[pid], uid, maker = map(int, answer.split())
+            if pid in theirs or {uid, maker or uid} & uids:
                 found.add(pid)
     served = found
     while served:
         served = {pid for pid, parent in parents.items() if parent in served} - found
         found |= served
     return sorted(found)
+
+
+def describe_ids(pid: int) -> bytes:
+    """Return the parent's pid of a process, its uid, and that of `namespace_owner`. Raises OSError."""
+    return b"%d %d %d" % (*ids(pid), namespace_owner(pid))
 
 
 def ids(pid: int) -> tuple[int, int]:
@@ -187,9 +188,18 @@ def end(pids: Iterable[int]) -> list[int]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     while left and time.monotonic() < deadline:
-        left = {pid for pid in left if os.path.exists(f"/proc/{pid}/exe")}  # of a zombie it leads nowhere
+        left = {pid for pid in left if not has_exited(pid)}
         time.sleep(0.02)
     return sorted(left)
+
+
+def has_exited(pid: int) -> bool:
+    """Return whether a process is gone, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return re.search(r"^State:\t[ZX]", file.read(), re.MULTILINE) is not None
+    except OSError:
+        return True
 
 
 def user_name(uid: int) -> str:
@@ -214,8 +224,8 @@ def port_holders(port: int, daemons: list[int]) -> list[str]:
     """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
     wanted = {inode for inode, number in listening_sockets("self").items() if number == port}
     holders = []
-    for pid in processes() if wanted else []:
-        held = wanted & socket_inodes(pid)
+    for pid, inodes in _dropbear.ask_all(socket_inodes).items() if wanted else ():
+        held = wanted & set(inodes.decode().split())
         wanted -= held
         if held and pid not in daemons:
             holders.append(f"{process_name(pid)} (pid {pid})")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from . import _files, _secure_path
+from ._linux.process_questions import ask
 
 PROGRAM = "dropbearmulti"
 # A process whose user may not read its program is not dumpable, so no user can trace it, from its first instruction on
@@ -32,6 +33,7 @@ LISTED = re.compile(  # a program and its digest in the SBOM, as the role writes
 )
 RELEASE = re.compile(r"dropbear-[0-9A-Za-z][0-9A-Za-z._+-]*-[0-9a-f]{12}")  # name of a release's directory
 SECONDS = 60  # for a program to print its version
+MOST_SILENT = 100  # processes that cost half a second each, since their users keep the modules waiting
 
 
 class NotInstalled(Exception):
@@ -301,9 +303,31 @@ def identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def running_programs() -> set[tuple[int, int] | None]:
-    """Return device and inode of each program that a process runs."""
-    return {identity(path) for path in glob.glob("/proc/[0-9]*/exe")} - {None}
+def running_programs() -> set[tuple[int, int]]:
+    """Return device and inode of each program that a process runs. Raises TimeoutError."""
+
+    def program(pid: int) -> bytes:
+        status = os.stat(f"/proc/{pid}/exe")
+        return b"%d %d" % (status.st_dev, status.st_ino)
+
+    found = (answer.split() for answer in ask_all(program).values() if answer)
+    return {(int(device), int(inode)) for device, inode in found}
+
+
+def ask_all(question: Callable[[int], bytes]) -> dict[int, bytes]:
+    """Return the answers to a `question` about each process, by pid, as `process_questions.ask` does.
+
+    Raises TimeoutError, with a complete message, if many processes are silent.
+    """
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    answers = ask(question, pids, most_silent=MOST_SILENT)
+    silent = [pid for pid in pids if pid not in answers]
+    if len(silent) >= MOST_SILENT:
+        raise TimeoutError(
+            f"{len(silent)} processes delay whoever reads their files in /proc, the first one with pid {silent[0]}: "
+            "end them, and try again"
+        )
+    return answers
 
 
 def says(*command: str) -> tuple[bool, str]:

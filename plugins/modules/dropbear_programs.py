@@ -86,7 +86,7 @@ def main() -> None:
             diff = _diff.of_version(release.directory, state.current and f"{release.prefix}/{state.current}", wrong)
         if params["state"] == "present" and not module.check_mode:
             _dropbear.verify(params["prefix"], params["versions"])
-    except (_dropbear.NotInstalled, ValueError) as error:
+    except (_dropbear.NotInstalled, TimeoutError, ValueError) as error:
         module.fail_json(msg=str(error), changed=bool(wrong))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or params['prefix']} cannot be written: {error.strerror}")

@@ -51,7 +51,10 @@ def main() -> None:
             "The hook on this node was not asked, or did not answer, so containers of root's engines in user "
             "namespaces may keep their SSH daemons: run the playbook audit."
         )
-    found = _daemons.processes_of(uids, known or [], module.params["dropbear_dir"])
+    try:
+        found = _daemons.processes_of(uids, known or [], module.params["dropbear_dir"])
+    except TimeoutError as error:
+        module.fail_json(msg=str(error))
     users = ", ".join(sorted(map(_daemons.user_name, uids)))
     pids = ", ".join(map(str, found))
     ended = "would end" if module.check_mode else "ended"

@@ -91,7 +91,7 @@ def main() -> None:
 
     try:
         module.exit_json(changed=False, node=_node.report(module.params, relabel))
-    except ValueError as error:  # a path that is not absolute, or an invalid octal mode
+    except (TimeoutError, ValueError) as error:  # processes are silent; a path or an octal mode is invalid
         module.fail_json(msg=str(error))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from containers import ALICE, as_user, run
+from containers import ALICE, SILENT, as_user, run
 
 _LIFETIME = 60  # seconds; then the lock is free, whatever became of the test
 _PROGRAM = Path(__file__).with_name("holder.py")
@@ -20,6 +20,7 @@ NO_LOOKUPS = "list,queue"  # so does what looks up a name that the kernel has no
 NO_WRITES = "write"  # to a regular file
 NO_MEMORY = "read,map,map,map"  # of three processes called dropbear, whatever the path is: their cmdline
 NO_END = "mount"  # mounts a file system on a name, in a mount namespace of her own: who removes the name waits
+NO_ANSWERS = "exec"  # executes the program without end: readers of some of its files in /proc wait (`silent_pid`)
 _NO_UNMOUNT = "request"
 _MNT_DETACH = 2  # of umount(2)
 
@@ -42,6 +43,14 @@ def held(
         finally:
             server.kill()
             server.stdout.read()  # ends with the last process that held the lock or queued for it
+
+
+def silent_pid() -> int:
+    """The process that NO_ANSWERS has made: its comm can be read."""
+    (pid,) = (
+        path.parent.name for path in Path("/proc").glob("[0-9]*/comm") if path.read_text("utf-8") == f"{SILENT}\n"
+    )
+    return int(pid)
 
 
 @contextmanager

@@ -4,11 +4,15 @@
 
 Actions: list, a directory; write, a regular file; queue, after list: wait for the directory's lock as a writer; read:
 the page of a file on the FUSE mount below; map, after read: hold the lock of the memory of a process called dropbear;
-mount: a file system of FUSE's on a directory or file, in a mount namespace of the user's own, for which whoever lets go
-of it last waits; request: the same for a mounted one whose /dev/fuse is open as the descriptor PATH.
+exec: execute a program with an open file of the FUSE mount, close-on-exec, whose server never answers that it is
+closed: readers of some files of this process in /proc wait; mount: a file system of FUSE's on a directory or file, in a
+mount namespace of the user's own, for which whoever lets go of it last waits; request: the same for a mounted one whose
+/dev/fuse is open as the descriptor PATH.
 
 The kernel copies to and from a caller's buffer while it holds the lock of an inode. Here the buffer is a page of a file
 on a FUSE mount of the caller's own, whose server never answers the read that the copy waits for.
+
+The kernel closes such a file during execve(2), while it holds the process's exec_update_lock.
 
 To map a file for direct I/O, the kernel drops the file's cached pages while it holds the lock of the process's memory
 (mmap_lock), and waits for those that are still being read. Who reads the process's cmdline or environ waits, too.
@@ -36,7 +40,7 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV = 2, 4
 
 # include/uapi/linux/fuse.h
-GETATTR, OPEN, READ, INIT = 3, 14, 15, 26
+GETATTR, OPEN, READ, FLUSH, INIT = 3, 14, 15, 25, 26
 REQUEST = struct.Struct("=IIQQIIII")  # length, opcode, unique, node, uid, gid, pid, padding
 REPLY = struct.Struct("=IiQ")  # length, error, unique
 INIT_REPLY = struct.Struct("=IIIIHHI")  # of protocol 7.22, which is the last one with so short a reply
@@ -76,8 +80,8 @@ def mount(path: str) -> int:
     return server
 
 
-def serve(server: int, asked: int, deadline: float) -> None:
-    """Answer requests until one reads the file; tell that to `asked`, and answer nothing from then on."""
+def serve(server: int, asked: int, last: int, deadline: float) -> None:
+    """Answer requests until one has the opcode `last`; tell that to `asked`, and answer nothing from then on."""
     uid, gid = os.getuid(), os.getgid()
     attributes = ATTRIBUTES.pack(3600, 0, 0, 1, PAGE, 8, 0, 0, 0, 0, 0, 0, 0o100600, 1, uid, gid, 0, PAGE, 0)
     answers = {
@@ -87,7 +91,7 @@ def serve(server: int, asked: int, deadline: float) -> None:
     opened = 0
     while (left := deadline - time.monotonic()) > 0 and select.select([server], [], [], left)[0]:
         _length, opcode, unique, *_rest = REQUEST.unpack_from(os.read(server, MOST_READ))
-        if opcode == READ:
+        if opcode == last:
             os.write(asked, b"r")
             time.sleep(max(0.0, deadline - time.monotonic()))
             return
@@ -142,6 +146,13 @@ def mount_and_read(path: str) -> None:
     read_request(str(mount(path)))
 
 
+def execute(path: str) -> None:
+    """Execute the program `path` with an open file on the FUSE mount. This process is called silent from now on."""
+    os.open(MOUNT_POINT, os.O_RDONLY | os.O_CLOEXEC)
+    libc.prctl(PR_SET_NAME, b"silent", 0, 0, 0)
+    os.execv(path, [path])
+
+
 def make_and_remove(path: str) -> None:
     """Queue for a directory's lock as a writer, behind whom readers queue too."""
     os.mkdir(f"{path}/queued")
@@ -172,6 +183,7 @@ ACTIONS = {
     "list": list_directory,
     "write": write_file,
     "queue": make_and_remove,
+    "exec": execute,
     "read": read_page,
     "map": hold_memory,
     "mount": mount_and_read,
@@ -207,7 +219,7 @@ def main() -> int:
                 print("held", flush=True)
         finally:
             os._exit(0)
-    serve(server, asked, time.monotonic() + float(seconds))
+    serve(server, asked, FLUSH if holder == "exec" else READ, time.monotonic() + float(seconds))
     return 0
 
 

@@ -15,8 +15,8 @@ from ssh_hook import log
 from ssh_hook.commands import doctor, wait, why
 from ssh_hook.health import login
 from ssh_hook.keys import writer
-from ssh_hook.linux import disposable_process, syscalls
-from ssh_hook.node import access, door_collection, earlier, inventory, locks, monitor, places
+from ssh_hook.linux import disposable_process, process_questions, syscalls
+from ssh_hook.node import access, door_collection, earlier, inventory, locks, monitor, places, record
 from ssh_hook.schedulers import bounded_output, node_call
 from ssh_hook.start import supervisor
 from ssh_hook.stop import janitor, rules
@@ -25,7 +25,9 @@ AMPLE = 60.0  # seconds
 LIMITS = (
     (inventory, "_TIMEOUT"),
     (monitor, "_TIMEOUT"),
+    (record, "_PATIENCE"),
     (disposable_process, "_REAP_TIMEOUT"),
+    (process_questions, "_PATIENCE"),
     (doctor, "DEADLINE"),
     (door_collection, "_TIMEOUT"),
     (janitor, "_ONE"),

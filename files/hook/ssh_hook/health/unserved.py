@@ -20,8 +20,9 @@ from typing import Any
 
 from ..errors import CONFIG_WRONG, HookError, LateError, printable
 from ..linux import disposable_process
-from ..linux.fast_stdlib import closing, fsdecode, read_all, read_file
-from ..linux.process_search import own_processes
+from ..linux.fast_stdlib import closing, fsdecode, read_all
+from ..linux.process import Process
+from ..linux.process_search import ask_own_processes
 from ..log import WARNING, log
 from ..node.inventory import Daemon
 from ..node.monitor import CONMON, container_of
@@ -162,26 +163,19 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
 
 
 def _monitors(deadline: float) -> Iterator[tuple[int, int]]:
-    """Yield start time and pid of each of the caller's conmon processes. Raises LateError.
+    """Return start time and pid of each of the caller's conmon processes. Raises LateError.
 
     Those of a podman inside a container are omitted: they have a pid namespace of their own, and bundles that are not
     on the node.
     """
-    depth = len(_field(fsdecode(read_file("/proc/self/status")), "NSpid:"))
-    for process in own_processes(deadline):
-        try:
-            if fsdecode(process.read("comm")).strip() != CONMON:
-                continue
-            status = fsdecode(process.read("status"))
-            if _field(status, "Uid:")[:1] == [str(os.getuid())] and len(_field(status, "NSpid:")) == depth:
-                yield process.start_time(), process.pid
-        except (OSError, ValueError):
-            continue  # it has exited
+    depth = len(Process(os.getpid()).pids())
 
+    def start_time_of_monitor(process: Process) -> bytes:
+        is_monitor = process.read("comm").strip() == CONMON.encode() and process.uid() == os.getuid()
+        return b"%d" % process.start_time() if is_monitor and len(process.pids()) == depth else b""
 
-def _field(status: str, name: str) -> list[str]:
-    """Return the words of a line of /proc/PID/status."""
-    return next((line.split()[1:] for line in status.split("\n") if line.startswith(name)), [])
+    found = ask_own_processes(start_time_of_monitor, deadline)
+    return ((int(start_time), pid) for pid, start_time in found.items())
 
 
 def _read_config(bundle: str) -> dict[str, Any]:

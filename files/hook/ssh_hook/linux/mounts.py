@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from ..errors import MOUNT_REFUSED, SYSTEM, HookError
 from . import syscalls
-from .fast_stdlib import closing, fsencode, os, read_file
+from .fast_stdlib import fsencode, os, read_file
 from .identity import ActingAs, Identity
 
 SOURCE = b"ocihooks-ssh"  # the source of the hook's file systems in mountinfo
-_MAX_ID_LENGTH = 12  # bytes, with the blank after it
 _LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear them on an inherited mount
     os.ST_NOSUID: syscalls.MS_NOSUID,
     os.ST_NODEV: syscalls.MS_NODEV,
@@ -82,15 +81,6 @@ def reachable_mounts(proc: int | None = None) -> set[bytes]:
     """
     path = "/proc/self/mountinfo" if proc is None else "self/mountinfo"
     return {line.split(b" ", 1)[0] for line in read_file(path, proc).split(b"\n")[:-1]}
-
-
-def first_mount(process: int) -> bytes:
-    """Return the id of a mount that a process can reach; `process` is its open directory in /proc.
-
-    Any user can read it. An id identifies a mount in one mount namespace. Empty if there is none. Raises OSError.
-    """
-    with closing(os.open("mountinfo", os.O_RDONLY, dir_fd=process)) as descriptor:
-        return os.read(descriptor, _MAX_ID_LENGTH).partition(b" ")[0]  # the kernel formats only one line
 
 
 def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Processes identified by an open directory in /proc, which never refers to another process that reuses the pid.
 
-Format: proc_pid_stat(5).
+A process that executes a program can keep readers of its stat, exe and ns waiting (process_questions.py). The methods
+that do not name one of these files read others, which answer at once.
+
+Formats: proc_pid_stat(5), proc_pid_status(5), proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
 
-from .fast_stdlib import TYPE_CHECKING, os, read_file, signal
+from .fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Fields of stat, counted after the name.
-_STATE, _PARENT, _SESSION, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 3, 6, 19, 49
+_FLAGS, _START_TIME, _EXIT_STATUS = 6, 19, 49
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
-_DEAD = (b"Z", b"X")
-_UNINTERRUPTIBLE = b"D"
+_DEAD = ([b"Z"], [b"X"])
+_UNINTERRUPTIBLE = [b"D"]
+_SIZE = 4096  # bytes of stat, and of status as far as it is read
+_MAX_ID_LENGTH = 12  # bytes of a mount's id, with the blank after it
 MAX_PID = 2**31 - 1
 MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 
@@ -58,7 +63,7 @@ class Process:
     Attributes:
         pid: its pid when the object was created.
         directory: an open descriptor of its directory in /proc.
-        stat: an open descriptor of its /proc/PID/stat.
+        stat, status: open descriptors of its /proc/PID/stat and /proc/PID/status.
     """
 
     def __init__(self, pid: int, proc: int | None = None) -> None:
@@ -68,17 +73,21 @@ class Process:
         path = f"/proc/{pid}" if proc is None else str(pid)
         self.directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
         # Opened now: with hidepid, the files of a process that becomes untraceable cannot be opened later.
+        opened = [self.directory]
         try:
-            self.stat = os.open("stat", os.O_RDONLY, dir_fd=self.directory)
+            opened += [self.open(name, os.O_RDONLY) for name in ("stat", "status")]
         except OSError:
-            os.close(self.directory)
+            for descriptor in opened:
+                os.close(descriptor)
             raise
+        self.stat, self.status = opened[1:]
 
     @classmethod
     def of_files(cls, pid: int, directory: int, files: dict[str, int]) -> Process:
-        """Return the process `pid`, with its open `directory` in /proc and some open `files` of it, including stat."""
+        """Return the process `pid`, with its open `directory` in /proc and some open `files`: stat, status and more."""
         process = cls.__new__(cls)
-        process.pid, process.directory, process.stat = pid, directory, files["stat"]
+        process.pid, process.directory = pid, directory
+        process.stat, process.status = files["stat"], files["status"]
         process._files = files
         return process
 
@@ -90,8 +99,8 @@ class Process:
 
     def close(self) -> None:
         """Close the descriptors."""
-        os.close(self.directory)
-        os.close(self.stat)
+        for descriptor in self.descriptors():
+            os.close(descriptor)
 
     def open(self, name: str, flags: int) -> int:
         """Open the file `name` of its directory in /proc."""
@@ -107,41 +116,41 @@ class Process:
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that the object needs."""
-        return {self.directory, self.stat}
+        return {self.directory, self.stat, self.status}
 
     def is_before_exec(self) -> bool:
-        """Return whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
+        """Return whether stat has the flag of a process that has not called execve(2) yet (PF_FORKNOEXEC)."""
         return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
 
     def is_alive(self) -> bool:
         """Return whether the process is running; a zombie is not. Raises OSError only if that cannot be read."""
         try:
-            return self._stat()[_STATE] not in _DEAD
+            return self._status(b"State:")[:1] not in _DEAD
         except (FileNotFoundError, ProcessLookupError):
             return False
 
     def hangs(self) -> bool:
         """Return whether the process is in uninterruptible sleep, where no signal reaches it."""
-        return self._stat()[_STATE] == _UNINTERRUPTIBLE
+        return self._status(b"State:")[:1] == _UNINTERRUPTIBLE
 
     def parent(self) -> int:
         """Return the pid of the parent."""
-        return int(self._stat()[_PARENT])
+        return int(self._status(b"PPid:")[0])
 
     def exit_status(self) -> int | None:
-        """Return the wait status (wait(2)) of a process that has exited; None if it has been reaped."""
+        """Return the wait status (wait(2)) in stat of a process that has exited; None if it has been reaped."""
         try:
             return int(self._stat()[_EXIT_STATUS])
         except (FileNotFoundError, ProcessLookupError):
             return None
 
     def start_time(self) -> int:
-        """Return the start time in clock ticks since boot."""
+        """Return the start time in stat, in clock ticks since boot."""
         return int(self._stat()[_START_TIME])
 
     def leads_session(self) -> bool:
         """Return whether the process has called setsid(2)."""
-        return int(self._stat()[_SESSION]) == self.pid
+        return os.getsid(self.pid) == self.pid
 
     def children(self) -> list[int]:
         """Return the pids of the children of the process, which has one thread."""
@@ -163,13 +172,10 @@ class Process:
 
     def uid(self) -> int:
         """Return its real uid, in the caller's user namespace."""
-        for line in self.read("status").split(b"\n"):
-            if line.startswith(b"Uid:"):  # the owner of its directory differs if it is not dumpable
-                return int(line.split()[1])
-        raise ProcessLookupError
+        return int(self._status(b"Uid:")[0])  # the owner of its directory differs if it is not dumpable
 
     def program(self) -> tuple[int, int] | None:
-        """Return device and inode of the program; None if the process is gone, or the caller may not trace it."""
+        """Return device and inode of exe; None if the process is gone, or the caller may not trace it."""
         try:
             status = os.stat("exe", dir_fd=self.directory)
         except OSError:
@@ -177,12 +183,27 @@ class Process:
         return status.st_dev, status.st_ino
 
     def mount_namespace(self) -> tuple[int, int] | None:
-        """Return device and inode of the mount namespace; None if the process is gone, a zombie, or not traceable."""
+        """Return device and inode of ns/mnt; None if the process is gone, a zombie, or not traceable."""
         try:
             status = os.stat("ns/mnt", dir_fd=self.directory)
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+    def mounts(self) -> set[bytes]:
+        """Return the ids of the mounts that the process can reach from its root directory; none if it has exited.
+
+        No two mounts on the node have the same id.
+        """
+        try:
+            return {line.split(b" ", 1)[0] for line in self.read("mountinfo").split(b"\n")[:-1]}
+        except OSError:
+            return set()
+
+    def first_mount(self) -> bytes:
+        """Return the first of these ids; empty if there is none, as for a process in a chroot. Raises OSError."""
+        with closing(self.open("mountinfo", os.O_RDONLY)) as descriptor:
+            return os.read(descriptor, _MAX_ID_LENGTH).partition(b" ")[0]  # the kernel formats only one line
 
     def kill(self) -> None:
         """Send SIGKILL to this process, never to another that reuses its pid. Do nothing if it is gone."""
@@ -210,7 +231,14 @@ class Process:
 
     def _stat(self) -> list[bytes]:
         # The name, in the field before, may contain blanks and ")".
-        return os.pread(self.stat, 4096, 0).rpartition(b")")[2].split()
+        return os.pread(self.stat, _SIZE, 0).rpartition(b")")[2].split()
+
+    def _status(self, name: bytes) -> list[bytes]:
+        """Return the words of a line at the beginning of its status."""
+        for line in os.pread(self.status, _SIZE, 0).split(b"\n"):
+            if line.startswith(name):
+                return line.split()[1:]
+        raise ProcessLookupError
 
 
 def all_processes(proc: int | None = None) -> Iterator[Process]:
@@ -226,18 +254,6 @@ def all_processes(proc: int | None = None) -> Iterator[Process]:
                 continue  # it has exited
             with process:
                 yield process
-
-
-def is_running(pid: int, start_time: int) -> bool:
-    """Return whether the process `pid` that began at `start_time` runs.
-
-    If /proc hides it (hidepid: also if it is the same user's, in another user namespace), any with its pid counts.
-    """
-    try:
-        with Process(pid) as process:
-            return process.is_alive() and process.start_time() == start_time
-    except OSError:
-        return pid_is_taken(pid)
 
 
 def descendants(ancestor: int, proc: int | None = None) -> set[int]:

@@ -1,18 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Search for processes that have no entry (node/inventory.py), for a limited time: users decide how many there are."""
+"""Search for processes, for a limited time: users decide how many there are, and whether they answer."""
 
 from __future__ import annotations
 
 import time
 
 from ..errors import SYSTEM, LateError
-from .fast_stdlib import TYPE_CHECKING
-from .process import all_processes
+from .fast_stdlib import TYPE_CHECKING, os, read_file
+from .identity import IdMap
+from .process import Process, all_processes, pid_is_taken
+from .process_questions import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from .process import Process
+
+def are_running(identities: Iterable[tuple[int, int]]) -> list[bool]:
+    """Return for each pid and start time whether that process runs.
+
+    If /proc hides a process, or it does not answer, any process with its pid counts. The caller must have one thread.
+    Raises OSError if no process can be started.
+    """
+    wanted = list(identities)
+    start_times = ask(_start_time, {pid for pid, _start_time in wanted if pid_is_taken(pid)})
+    return [
+        start_times[pid] == b"%d" % start_time if start_times.get(pid) else pid_is_taken(pid)
+        for pid, start_time in wanted
+    ]
+
+
+def _start_time(pid: int) -> bytes:
+    """Return the start time of a process; "dead" of a zombie. Raises OSError."""
+    with Process(pid) as process:
+        return b"%d" % process.start_time() if process.is_alive() else b"dead"
 
 
 def processes_until(deadline: float) -> Iterator[Process]:
@@ -28,8 +48,32 @@ def require_time(deadline: float) -> None:
         raise LateError(SYSTEM, "cannot look through the processes of this node in time: try again")
 
 
-def own_processes(deadline: float) -> Iterator[Process]:
-    """Yield only the processes that the caller may trace; for root these are all. Raises LateError."""
-    for process in processes_until(deadline):
-        if process.mount_namespace() is not None:
-            yield process
+def ask_own_processes(question: Callable[[Process], bytes], deadline: float) -> dict[int, bytes]:
+    """Return the answers to a `question` about the caller's processes, by pid, without those that are empty.
+
+    These are also the processes in user namespaces that map the caller. For root they are all. The rest is as for
+    `ask`. Raises LateError at the `deadline`.
+    """
+    own_map = read_file("/proc/self/uid_map")
+    own = [process.pid for process in processes_until(deadline) if _may_be_own(process, own_map)]
+
+    def ask_one(pid: int) -> bytes:
+        require_time(deadline)
+        with Process(pid) as process:
+            return question(process)
+
+    answers = ask(ask_one, own)
+    require_time(deadline)
+    return {pid: answer for pid, answer in answers.items() if answer}
+
+
+def _may_be_own(process: Process, own_map: bytes) -> bool:
+    """Return False if the process is another user's, who could keep the caller waiting. Reads only what answers."""
+    caller = os.geteuid()
+    try:
+        if caller == 0 or process.uid() == caller:
+            return True
+        other_map = process.read("uid_map")
+    except OSError:
+        return False  # it has exited
+    return other_map != own_map and IdMap(other_map.decode()).inside(caller) is not None

@@ -11,11 +11,15 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError
-from ..linux.fast_stdlib import basename, os
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, os
 from ..linux.files import names
-from ..linux.process import MAX_PID, is_decimal, is_running, pid_namespace
+from ..linux.process import MAX_PID, is_decimal, pid_namespace
+from ..linux.process_search import are_running
 from . import places, record, user_child
 from .places import unlink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MAX_DIGITS = 20  # of 64 bits
 _TIMEOUT = 0.5  # seconds
@@ -25,7 +29,8 @@ _GRACE_PERIOD = 60  # seconds; a start makes the door before the entry
 def collect(directory: str) -> int:
     """Remove names in a directory of doors whose daemons have ended; return how many. Raises OSError."""
     # A daemon is older than its door's name: without such a process it has ended. Subdirectories have no '-'.
-    return sum(unlink(f"{directory}/{name}") for name in names(directory) if "-" in name and not has_daemon(name))
+    found = [name for name in names(directory) if "-" in name]
+    return sum(unlink(f"{directory}/{name}") for name in of_ended_daemons(found))
 
 
 def left_by_root(uid: int) -> list[str]:
@@ -37,10 +42,10 @@ def left_by_root(uid: int) -> list[str]:
     directory = f"{places.ENTRIES}/{uid}"
     known = (record.parse(text) for _path, text in places.entries(uid, False))
     used = {basename(each.door) for each in known if each is not None}
-    unused = (name for name in names(directory) if "-" in name and name not in used)
-    ours = f"-{pid_namespace()}"
-    paths = (f"{directory}/{name}" for name in unused if not (name.endswith(ours) and has_daemon(name)))
-    return [path for path in paths if _is_old(path)]
+    unused = {name for name in names(directory) if "-" in name and name not in used}
+    known_here = {name for name in unused if name.endswith(f"-{pid_namespace()}")}
+    left = unused - known_here | set(of_ended_daemons(known_here))
+    return [path for name in left if _is_old(path := f"{directory}/{name}")]
 
 
 def _is_old(path: str) -> bool:
@@ -68,13 +73,18 @@ def make_room(uid: int) -> None:
         pass  # the user holds it up
 
 
-def has_daemon(name: str) -> bool:
-    """Return whether the daemon that a door is named after is alive.
+def of_ended_daemons(doors: Iterable[str]) -> list[str]:
+    """Return those of the names `doors` whose daemons have ended.
 
-    If /proc hides that process, any process with its pid counts. A daemon of another pid namespace, which a job may
-    have, counts as alive.
+    If /proc hides that process, or it does not answer, any process with its pid counts. A daemon of another pid
+    namespace, which a job may have, counts as alive.
     """
-    pid, start_time, namespace = [*name.split("-"), "", ""][:3]
-    if not (all(is_decimal(part, _MAX_DIGITS) for part in (pid, start_time, namespace)) and 0 < int(pid) <= MAX_PID):
-        return False
-    return int(namespace) != pid_namespace() or is_running(int(pid), int(start_time))
+    here, ended, daemons = pid_namespace(), [], {}
+    for name in doors:
+        pid, start_time, namespace = [*name.split("-"), "", ""][:3]
+        are_numbers = all(is_decimal(part, _MAX_DIGITS) for part in (pid, start_time, namespace))
+        if not (are_numbers and 0 < int(pid) <= MAX_PID):
+            ended.append(name)
+        elif int(namespace) == here:
+            daemons[name] = int(pid), int(start_time)
+    return ended + [name for name, runs in zip(daemons, are_running(list(daemons.values()))) if not runs]

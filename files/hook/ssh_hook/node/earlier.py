@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..linux.fast_stdlib import closing, fsdecode, os, read_all
 from ..linux.files import READ, SEARCH, names
 from .access import open_roots
-from .door_collection import has_daemon
+from .door_collection import of_ended_daemons
 from .locks import PLACE
 
 _JOBS = "jobs"
@@ -32,7 +32,7 @@ def left() -> list[str]:
     """Return the paths of what nobody needs any more. Must be called by root. Raises OSError."""
     directories = [f"{PLACE}/{name}" for name in ("doors", "last", "removed")]
     ended = [f"{PLACE}/{_JOBS}/{name}" for name in jobs() if not job_text(name, False)]
-    return ended + [f"{path}/{name}" for path in directories for name in names(path) if not has_daemon(name)]
+    return ended + [f"{path}/{name}" for path in directories for name in of_ended_daemons(names(path))]
 
 
 def jobs() -> list[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError, describe_failure, kind_of
+from ..errors import HookError, LateError, describe_failure, kind_of
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, fsdecode, os
 from ..linux.files import read_own
 from ..linux.process import pid_namespace
@@ -66,11 +66,21 @@ def collect(path: str) -> int:
 
     Nobody removes them if a supervisor was killed, or under enroot. Their doors are removed too.
     """
-    return sum(_remove_left(f"{path}/{name}", known) for name, known in _named(path) if known and _is_left(known))
+    removed = 0
+    try:
+        for name, known in _named(path):
+            if known is not None and _is_left(known):
+                removed += _remove_left(f"{path}/{name}", known)
+    except LateError:
+        pass  # the next one can end as late
+    return removed
 
 
 def _is_left(known: Record) -> bool:
-    """Return whether the daemon has ended, and neither its container nor a pidfile waits for a sweep."""
+    """Return whether the daemon has ended, and neither its container nor a pidfile waits for a sweep.
+
+    Raises LateError if that is not known in time.
+    """
     try:
         process = known.process()
         if process is not None:
@@ -78,13 +88,15 @@ def _is_left(known: Record) -> bool:
             return False
         is_known_here = not known.is_of_this_boot() or known.has_pids_of(pid_namespace())
         is_over = not known.bundle or known.container_is_gone()
+    except LateError:
+        raise
     except (HookError, OSError):
         return False  # hidden
     return is_known_here and is_over and not known.pidfile_host
 
 
 def _remove_left(path: str, known: Record) -> bool:
-    if not door_collection.has_daemon(basename(known.door)):
+    if door_collection.of_ended_daemons([basename(known.door)]):
         remove_door(known.door)
     record.remove_kept(known)
     unlink(path)

@@ -12,13 +12,13 @@ import time
 
 from ..errors import HookError
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux.files import names as names_in
-from ..linux.identity import Identity
-from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, is_running, pid_namespace
-from ..linux.process_search import processes_until
+from ..linux.identity import Identity, IdMap
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_namespace
+from ..linux.process_questions import ask
+from ..linux.process_search import are_running, processes_until
 from ..linux.syscalls import set_name
-from ..linux.user_namespaces import owner_uid
 from ..oci.settings import LAST_PORT, NO_PORT
 from . import entries, entry_reader, places, record, user_child
 from .engine import JOBS_PLACE, Engine
@@ -138,8 +138,15 @@ def find_daemon_of(owner: int, port: int) -> Daemon | None:
     if not caller.is_rootless:
         known = [each for each in known if each.texts["owner"] == str(owner)]
     daemons = [daemon for daemon in _running(known, caller) if not daemon.has_own_network]
-    found = (daemon for daemon in daemons if port in (number for _address, number in daemon.places))
-    return next((each for each in found if _ask(each.pid, lambda process: not process.is_before_exec(), False)), None)
+    found = {each.pid: each for each in daemons if port in (number for _address, number in each.places)}
+    executed = ask(_has_executed, found)
+    return next((daemon for pid, daemon in found.items() if executed.get(pid)), None)
+
+
+def _has_executed(pid: int) -> bytes:
+    """Return "yes" if a process has executed a program, else nothing. Raises OSError."""
+    with Process(pid) as process:
+        return b"" if process.is_before_exec() else b"yes"
 
 
 def _visible_entries(caller: Engine) -> list[Record]:
@@ -204,19 +211,30 @@ def _visible_pids(known: Mapping[str, Record]) -> dict[str, int]:
 
     Raises LateError.
     """
-    namespace, found = pid_namespace(), {}
-    elsewhere: dict[tuple[int, int], str] = {}  # by pid there and start time
-    for name, each in known.items():
-        if not each.has_pids_of(namespace):
-            elsewhere[each.pid, each.numbers["start_time"]] = name
-        elif is_running(each.pid, each.numbers["start_time"]):
-            found[name] = each.pid
-    for process in processes_until(time.monotonic() + _TIMEOUT) if elsewhere else ():
+    namespace = pid_namespace()
+    elsewhere = {each.pid for each in known.values() if not each.has_pids_of(namespace)}
+    pids = _pids_here(elsewhere) if elsewhere else {}
+    candidates = [
+        (name, pid, each.numbers["start_time"])
+        for name, each in known.items()
+        for pid in ([each.pid] if each.has_pids_of(namespace) else pids.get(each.pid, []))
+    ]
+    running = are_running((pid, start_time) for _name, pid, start_time in candidates)
+    return {name: pid for (name, pid, _start_time), runs in zip(candidates, running) if runs}
+
+
+def _pids_here(elsewhere: set[int]) -> dict[int, list[int]]:
+    """Return the pids in the caller's pid namespace of processes that have one of the pids `elsewhere` in another one.
+
+    Raises LateError.
+    """
+    found: dict[int, list[int]] = {}
+    for process in processes_until(time.monotonic() + _TIMEOUT):
         try:
-            keys = [(pid, process.start_time()) for pid in process.pids()]
+            for pid in elsewhere.intersection(process.pids()):
+                found.setdefault(pid, []).append(process.pid)
         except OSError:
             continue  # it has exited
-        found.update({elsewhere[key]: process.pid for key in keys if key in elsewhere})
     return found
 
 
@@ -252,13 +270,13 @@ def _of_users() -> Iterator[Record]:
 
 
 def _is_process_of(uid: int, pid: int) -> bool:
-    """Return whether a process is the user's, or in a user namespace that the user has made."""
+    """Return whether a process is the user's, or in a user namespace that maps the user and not all users."""
 
     def belongs(process: Process) -> bool:
         if process.uid() == uid:
             return True
-        with closing(process.open("ns/user", os.O_RDONLY)) as namespace:
-            return owner_uid(namespace) == uid
+        ids = IdMap(process.read("uid_map").decode())
+        return not ids.is_initial() and ids.inside(uid) is not None
 
     return _ask(pid, belongs, False)
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from ..linux.process import Process
 
 CONMON = "conmon"  # the name of its processes
-_PARENT = 1  # index of the parent's pid in proc_pid_stat(5), after the process name
 _ANCESTORS, _ANCESTORS_IN_CONTAINER = 4, 16  # to look at, of the hook and of a process in a container
 _TIMEOUT = 2.0  # seconds
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # the job's number in Slurm, PBS and LSF
@@ -57,11 +56,12 @@ def _above(pid: int, generations: int) -> int | None:
     """Return the open directory in /proc of the caller's conmon, if it is `pid` or an ancestor. Raises OSError."""
     for _generation in range(generations):
         process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
-        before, _bracket, fields = read_file("stat", process).rpartition(b")")
-        if before.partition(b"(")[2] == CONMON.encode() and os.fstat(process).st_uid == os.geteuid():
+        # Its stat could keep the hook waiting (linux/process_questions.py).
+        status = dict(line.split(b":\t", 1) for line in read_file("status", process).split(b"\n") if b":\t" in line)
+        if status[b"Name"] == CONMON.encode() and os.fstat(process).st_uid == os.geteuid():
             return process
         os.close(process)
-        pid = int(fields.split()[_PARENT])
+        pid = int(status[b"PPid"])
     return None
 
 

@@ -12,14 +12,15 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 
 from __future__ import annotations
 
-from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
+from ..errors import NOT_TRUSTED, SYSTEM, HookError, LateError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, create_file, dirname, fsdecode, fsencode, os, read_file
 from ..linux.files import read_own
-from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, is_running, pid_is_taken, pid_namespace
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
+from ..linux.process_questions import ask
 from . import places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..linux.identity import Identity
 
@@ -28,6 +29,7 @@ TEMPORARY = NAME + ".new"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_DIGITS = 20  # of 64 bits
+_PATIENCE = 5.0  # seconds for an answer about one process, on a busy node
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
 _PID_NAMESPACE = "pid_namespace"  # a number that older records lack
@@ -97,7 +99,7 @@ class Record:
     def process(self) -> Process | None:
         """Return the recorded process; None if it is gone, even if its pid was reused.
 
-        Raises OSError, and HookError if /proc hides the process that has the pid.
+        Raises OSError, HookError if /proc hides the process that has the pid, and LateError if it does not answer.
         """
         try:
             process = Process(self.pid)
@@ -109,28 +111,33 @@ class Record:
                     "it as root, and end it if it is",
                 ) from None
             return None
+        is_same = False
         try:
-            is_same = (
-                process.is_alive() and self.is_of_this_boot() and process.start_time() == self.numbers["start_time"]
-            )
-            if is_same and (process.is_before_exec() or process.program() in (None, self._program())):
-                return process
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it has exited
-        process.close()
-        return None
+            is_same = process.is_alive() and self.is_of_this_boot() and _answer(process, self._describes)
+        finally:
+            if not is_same:
+                process.close()
+        return process if is_same else None
+
+    def _describes(self, process: Process) -> bool:
+        is_same = process.start_time() == self.numbers["start_time"]
+        return is_same and (process.is_before_exec() or process.program() in (None, self._program()))
 
     def container_is_gone(self) -> bool:
         """Return whether the container's first process has exited.
 
         It counts as running if its pid is in another pid namespace, which the caller's /proc does not cover, or belongs
-        to a process that /proc hides (hidepid).
+        to a process that /proc hides (hidepid). Raises OSError, and LateError if the process does not answer.
         """
         if not self.is_of_this_boot():
             return True
         if not self.has_pids_of(pid_namespace()):
             return False
-        return not is_running(self.numbers["init_pid"], self.numbers["init_start_time"])
+        try:
+            with Process(self.numbers["init_pid"]) as init:
+                return not (init.is_alive() and _answer(init, self.is_of))
+        except (FileNotFoundError, ProcessLookupError):
+            return not pid_is_taken(self.numbers["init_pid"])
 
     def is_of(self, init: Process) -> bool:
         """Return whether `init` is the recorded first process of the container. Raises OSError if it is gone."""
@@ -271,6 +278,18 @@ def parse(text: str) -> Record | None:
     are_ids = max(numbers["uid"], numbers["gid"]) <= MAX_ID
     is_whole = version == _VERSION and text.endswith("\n") and "\0" not in text and "/" not in texts["boot_id"]
     return Record(numbers, texts) if is_whole and are_pids and are_ids else None
+
+
+def _answer(process: Process, question: Callable[[Process], bool]) -> bool:
+    """Return the answer to a question about a process that may be any user's. Raises OSError and LateError."""
+    answers = ask(lambda _pid: b"yes" if question(process) else b"", [process.pid], _PATIENCE)
+    if process.pid not in answers:
+        raise LateError(
+            SYSTEM,
+            f"cannot tell whether process {process.pid} is of a container with an SSH daemon: reading its files in "
+            f"/proc takes longer than {_PATIENCE:.0f} s, because its user delays the program that it executes: end it",
+        )
+    return answers[process.pid] == b"yes"
 
 
 def _number(text: str) -> int:

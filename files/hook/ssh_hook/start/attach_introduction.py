@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .channel import Forked
     from .registration import DaemonEntry
 
-_FILES = ("status", "limits", "cgroup", "attr/current", "attr/apparmor/current")
+_FILES = ("limits", "cgroup", "attr/current", "attr/apparmor/current")
 _TIMEOUT = 5.0  # seconds; the files are sent before the supervisor learns of the process
 _MAX_NAMES = 256  # bytes
 
@@ -34,7 +34,7 @@ class Introduction:
 
     def introduce(self, process: Process) -> None:
         """Send the files of `process`, the caller. Raises OSError."""
-        opened = {"": process.directory, "stat": process.stat}
+        opened = {"": process.directory, "stat": process.stat, "status": process.status}
         for name in _FILES:
             try:
                 opened[name] = process.open(name, os.O_PATH)
@@ -49,7 +49,7 @@ class Introduction:
         """Return the daemon's process, from the files that it has sent. Raises HookError."""
         self._receiver.settimeout(_TIMEOUT)
         try:
-            names, descriptors, _flags, _address = socket.recv_fds(self._receiver, _MAX_NAMES, len(_FILES) + 2)
+            names, descriptors, _flags, _address = socket.recv_fds(self._receiver, _MAX_NAMES, len(_FILES) + 3)
         except OSError as error:
             raise HookError(
                 DAEMON_FAILED, f"cannot read the rights of the SSH daemon: {error.strerror or error}"

@@ -15,7 +15,7 @@ import time
 
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os
-from ..linux.mounts import first_mount, reachable_mounts
+from ..linux.mounts import reachable_mounts
 from ..linux.process import Process, all_processes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Members:
         for process in all_processes(self.proc):
             try:
                 # Nothing is reachable if someone has removed the root file system, and its mounts with it.
-                inside = first_mount(process.directory) in mounts if mounts else process.mount_namespace() == namespace
+                inside = process.first_mount() in mounts if mounts else process.mount_namespace() == namespace
                 if inside and process.is_alive() and not self._is_of_daemon(process.pid):
                     yield process, process.start_time()
             except OSError:

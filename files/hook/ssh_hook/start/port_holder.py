@@ -7,12 +7,15 @@ import time
 
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
-from ..linux.fast_stdlib import fsdecode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux.identity import Identity
-from ..linux.process_search import own_processes
+from ..linux.process_search import ask_own_processes
 from ..node.engine import read_map
 from ..node.inventory import find_daemon_of
 from ..oci.container_paths import SERVER_NAME
+
+if TYPE_CHECKING:
+    from ..linux.process import Process
 
 _TCP_LISTEN = 10
 _TIMEOUT = 2.0  # seconds to find the process that listens
@@ -52,14 +55,14 @@ def _find_holder(file: str) -> tuple[int, str] | None:
 
     Raises LateError.
     """
-    for process in own_processes(time.monotonic() + _TIMEOUT):
-        pid = process.pid
-        try:
-            if any(os.readlink(f"/proc/{pid}/fd/{name}") == file for name in os.listdir(f"/proc/{pid}/fd")):
-                return pid, process.read("comm").decode("utf-8", "backslashreplace").strip()
-        except OSError:
-            continue  # it has exited
-    return None
+
+    def name_of_holder(process: Process) -> bytes:
+        descriptors = f"/proc/{process.pid}/fd"
+        holds = any(os.readlink(f"{descriptors}/{name}") == file for name in os.listdir(descriptors))
+        return process.read("comm").partition(b"\n")[0] if holds else b""
+
+    found = ask_own_processes(name_of_holder, time.monotonic() + _TIMEOUT)
+    return next(((pid, name.decode("utf-8", "backslashreplace").strip()) for pid, name in found.items()), None)
 
 
 def _describe_job(pid: str) -> str:

@@ -64,8 +64,8 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
     """End the daemon and remove the files of the record `name` in the open `directory`, if the container is gone.
 
     Return whether it was gone and everything was removed. Its door is left to the janitor, or `collect_own`. `path` is
-    the directory's. If a user blocks a record, or the daemon does not exit, the uid is added to `late_uids`; records of
-    these users are skipped until a later sweep. Raises HookError and OSError.
+    the directory's. If a user blocks a record or a question, or the daemon does not exit, the uid is added to
+    `late_uids`; records of these users are skipped until a later sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -79,12 +79,12 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
             return False
         if not known.bundle and path != places.ROOT_COPIES:
             return False  # of enroot or an attach, whose own processes end the daemon: see entry_reader.collect
-        if not known.container_is_gone():
-            log(DEBUG, f"{known.bundle}: the container runs")
-            return False
         if known.numbers["uid"] in late_uids:
             return False
         try:
+            if not known.container_is_gone():
+                log(DEBUG, f"{known.bundle}: the container runs")
+                return False
             end_recorded(known)
             what = f"{known.bundle}: cannot remove the record"
             user_child.run(known.numbers["uid"], lambda: _remove_record(known), what)

@@ -31,9 +31,9 @@ def poststop(state: State) -> None:
             try:
                 end_recorded(known)
             except LateError as error:
-                log(
-                    ERROR, str(error), error.kind
-                )  # the daemon has exited; the user only blocks the removal of the pidfile
+                # The user blocks the removal of the pidfile, or questions about another process that has the daemon's
+                # pid by now: the daemon itself executes nothing.
+                log(ERROR, str(error), error.kind)
             if known.door and not known.door.startswith(f"{ENTRIES}/"):
                 from ..node.own_places import remove_door  # here: a rootful engine's container needs none
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to end a daemon, for all callers: poststop, a sweep, the supervisor of an attach, detach, or enroot's watcher.
 
-Sessions are killed first: while the daemon is alive, the inode of its mount namespace is not reused, and orphans of
-sessions stay its descendants if it is their subreaper. The scan is repeated until none is left, since a session may
-fork, and the daemon may start another. No other process is signalled: a session is recognized by its mount namespace if
-the daemon has its own, and otherwise by descent.
+Sessions are killed first: while the daemon is alive, the ids of its mounts are not reused, and orphans of sessions stay
+its descendants if it is their subreaper. The scan is repeated until none is left, since a session may fork, and the
+daemon may start another. No other process is signalled: a session is recognized by its mounts if the daemon has its own
+mount namespace, and otherwise by descent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def end_recorded(known: Record) -> None:
     if daemon is not None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
         with daemon:
-            require_end(daemon, _own_mount_namespace(daemon))
+            require_end(daemon, _has_own_mounts(daemon))
     if known.pidfile_host:
         from ..linux.identity import Identity  # here: most callers of this module have no record
         from ..node.userfiles import remove_pidfile
@@ -42,25 +42,25 @@ def end_recorded(known: Record) -> None:
         remove_pidfile(known.pidfile_host, known.pid, user)
 
 
-def _own_mount_namespace(daemon: Process) -> tuple[int, int] | None:
-    """Return the daemon's mount namespace; None if it is unknown or the caller's."""
+def _has_own_mounts(daemon: Process) -> bool:
+    """Return whether the daemon is known to be in another mount namespace than the caller."""
     with Process(os.getpid()) as caller:
-        namespace = daemon.mount_namespace()
-        return None if namespace == caller.mount_namespace() else namespace
+        own, others = caller.mounts(), daemon.mounts()
+    return bool(own and others) and own.isdisjoint(others)
 
 
-def require_end(daemon: Process, namespace: tuple[int, int] | None = None) -> None:
+def require_end(daemon: Process, has_own_mounts: bool = False) -> None:
     """Like `end_daemon`, but raise HookError if the daemon has not exited in time."""
-    if not end_daemon(daemon, namespace):
+    if not end_daemon(daemon, has_own_mounts):
         raise HookError(DAEMON_FAILED, f"the SSH daemon with pid {daemon.pid} does not end")
 
 
-def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: int | None = None) -> bool:
+def end_daemon(daemon: Process, has_own_mounts: bool = False, proc: int | None = None) -> bool:
     """Kill the daemon's sessions, then the daemon; return whether the daemon has exited in time.
 
-    The sessions are all processes in the mount namespace `namespace`. Without one, or for processes whose namespace the
-    caller may not read, they are the daemon's descendants, except the caller. Only processes visible in /proc, or the
-    open `proc`, count.
+    If the daemon `has_own_mounts`, the sessions are all processes in its mount namespace. Otherwise, or where that is
+    unknown, they are the daemon's descendants, except the caller. Only processes visible in /proc, or the open `proc`,
+    count.
     """
     deadline = time.monotonic() + _TIMEOUT
     spared = {daemon.pid, os.getpid()}
@@ -70,7 +70,7 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
         if time.monotonic() > deadline:
             daemon.resume()
             return False
-        sessions = _Sessions(daemon, namespace, proc)
+        sessions = _Sessions(daemon, has_own_mounts, proc)
         has_sessions = False
         for process in all_processes(proc):
             if sessions.include(process) and process.pid not in spared and process.is_alive():
@@ -97,21 +97,25 @@ def _is_alive(pid: int, proc: int | None) -> bool:
 class _Sessions:
     """Recognizes the sessions of a daemon (see `end_daemon`), for one scan of the processes."""
 
-    def __init__(self, daemon: Process, namespace: tuple[int, int] | None, proc: int | None) -> None:
+    def __init__(self, daemon: Process, has_own_mounts: bool, proc: int | None) -> None:
         self._daemon = daemon
-        self._namespace = namespace
         self._proc = proc
+        self._mounts = daemon.mounts() if has_own_mounts else None
         self._family: set[int] = set()  # pids, determined when needed
 
     def include(self, process: Process) -> bool:
         """Return whether `process` is a session.
 
-        The daemon's namespace is read after the process's: if the daemon has exited in between, its namespace may be
-        gone too, and the inode may belong to a container that is just starting.
+        The daemon's mounts are read again after the process's: if the daemon has exited in between, its namespace may
+        be gone too, and an id may belong to a mount of a container that is just starting.
         """
-        own = None if self._namespace is None else process.mount_namespace()
-        if own is not None:
-            return own == self._namespace and self._daemon.mount_namespace() == own
+        if self._mounts is not None:
+            try:
+                mount = process.first_mount()
+            except OSError:
+                return False  # it has exited
+            if mount:
+                return mount in self._mounts and mount in self._daemon.mounts()
         self._family = self._family or descendants(self._daemon.pid, self._proc)
         return process.pid in self._family and parent_of(process) in self._family
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from ssh_hook.errors import HOME_HANGS, LateError
 from ssh_hook.health import unserved as module
 from ssh_hook.health.unserved import Running, is_near, unserved
 from ssh_hook.linux import disposable_process
+from ssh_hook.linux.process import Process
 
 ENABLED = "com.hooks.ssh.enabled"
 
@@ -129,17 +132,15 @@ def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(("depth", "count"), [(0, 1), (1, 0)], ids=["the node's", "a container's"])
 def test_podman_in_a_container_is_not_looked_at(monkeypatch: pytest.MonkeyPatch, depth: int, count: int) -> None:
     """Its bundles are the container's: on the node such a path may be one that the caller may not read."""
-    files = {"comm": b"conmon\n"}
-    files["status"] = Path("/proc/self/status").read_bytes().replace(b"\nNSpid:", b"\nNSpid:" + b"\t7" * depth)
+    monitor: Any = SimpleNamespace(
+        read={"comm": b"conmon\n"}.get,
+        uid=os.getuid,
+        pids=lambda: [7] * (len(Process(os.getpid()).pids()) + depth),
+        start_time=lambda: 1,
+    )
 
-    class Monitor:
-        pid = 7
+    def ask(question: Callable[[Any], bytes], _deadline: float) -> dict[int, bytes]:
+        return {pid: answer for pid, answer in ((7, question(monitor)),) if answer}
 
-        def read(self, name: str) -> bytes:
-            return files[name]
-
-        def start_time(self) -> int:
-            return 1
-
-    monkeypatch.setattr(module, "own_processes", lambda _deadline: [Monitor()])
+    monkeypatch.setattr(module, "ask_own_processes", ask)
     assert len(list(module._monitors(0))) == count

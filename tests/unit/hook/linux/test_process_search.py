@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ssh_hook.errors import LateError
+from ssh_hook.linux import process_search
 from ssh_hook.linux.process import Process
-from ssh_hook.linux.process_search import own_processes, processes_until
+from ssh_hook.linux.process_search import are_running, ask_own_processes, processes_until
+
+STRANGER = 4711  # who has no other process
 
 
 def test_a_search_ends_in_time() -> None:
@@ -22,11 +27,59 @@ def test_a_search_ends_in_time() -> None:
         next(found)
 
 
-def test_a_process_that_the_caller_may_not_trace_is_not_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Process, "mount_namespace", lambda process: (4, 1) if process.pid == os.getpid() else None)
-    with subprocess.Popen(["sleep", "60"]) as other:
+def test_only_the_processes_that_can_be_the_callers_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def uid_of(process: Process) -> bytes:
+        return b"%d" % process.uid()
+
+    with subprocess.Popen(["sleep", "60"], user=STRANGER) as other:
         deadline = time.monotonic() + 600
-        all_found, own = ({process.pid for process in find(deadline)} for find in (processes_until, own_processes))
+        for caller, all_uids in ((0, True), (STRANGER, False), (STRANGER + 1, False)):
+            monkeypatch.setattr(process_search.os, "geteuid", lambda caller=caller: caller)
+            found = ask_own_processes(uid_of, deadline)
+            assert (os.getpid() in found) == all_uids
+            assert found.get(other.pid) == (b"%d" % STRANGER if all_uids or caller == STRANGER else None)
         other.kill()
-    assert {os.getpid(), other.pid} <= all_found
-    assert own == {os.getpid()}
+    with pytest.raises(LateError):
+        ask_own_processes(uid_of, time.monotonic() - 1)
+
+
+def test_a_search_through_the_callers_processes_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process costs all the time that is left. Each child but the last asks about one more process."""
+    clock = [0.0]
+    monkeypatch.setattr(process_search, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def question(_process: Process) -> bytes:
+        clock[0] = 10.0  # in the child
+        return b"yes"
+
+    children = [subprocess.Popen(["sleep", "60"]) for _number in range(10)]
+    assert len(ask_own_processes(question, 5.0)) == 4
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def test_processes_of_containers_are_the_callers_by_the_map_of_their_user_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever uid they have there, as of a rootless engine."""
+    own_map = b"0 0 4294967295\n"
+    monkeypatch.setattr(process_search.os, "geteuid", lambda: STRANGER)
+    for map_of, is_own in ((own_map, False), (b"0 4711 1\n1 100000 65536\n", True), (b"0 4712 1\n", False)):
+        process: Any = SimpleNamespace(uid=lambda: 100000, read={"uid_map": map_of}.get)
+        assert process_search._may_be_own(process, own_map) == is_own
+
+
+def test_a_process_runs_if_its_start_time_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Process(os.getpid()).start_time()
+    ended = os.fork()
+    if ended == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+    identities = [(os.getpid(), own), (os.getpid(), own + 1), (ended, Process(ended).start_time()), (2**22, own)]
+    assert are_running(identities) == [True, False, False, False]
+    # Silent, or hidden
+    for answers in ({}, dict.fromkeys((os.getpid(), ended), b"")):
+        monkeypatch.setattr(process_search, "ask", lambda _question, _pids, answers=answers: answers)
+        assert are_running(identities) == [True, True, True, False]
+    os.waitpid(ended, 0)

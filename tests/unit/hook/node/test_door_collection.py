@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssh_hook.linux import process_search
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import MAX_PID, Process, pid_namespace
 from ssh_hook.node import door, door_collection, places, record
@@ -54,7 +55,7 @@ def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
         def refuse(_pid: int, error: OSError = error) -> Process:
             raise error
 
-        monkeypatch.setattr("ssh_hook.linux.process.Process", refuse)
+        monkeypatch.setattr(process_search, "Process", refuse)
         (tmp_path / f"{own.pid}-1-{NAMESPACE}").touch()
         (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
         assert door_collection.collect(str(tmp_path)) == 1

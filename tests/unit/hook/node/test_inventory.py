@@ -15,6 +15,7 @@ import pytest
 from patience import within
 from ssh_hook.commands.connect import choose
 from ssh_hook.errors import HookError
+from ssh_hook.linux import process_search
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
 from ssh_hook.node import access, entries, entry_reader, inventory, own_places, places, record
@@ -378,8 +379,20 @@ def test_a_daemon_that_proc_hides_runs(init: Process, monkeypatch: pytest.Monkey
         raise FileNotFoundError
 
     monkeypatch.setattr(inventory, "Process", hide)
+    monkeypatch.setattr(process_search, "Process", hide)
     daemon = only()
     assert (daemon.name, daemon.uid, daemon.sessions()) == ("hidden", UID, 0)
+
+
+def test_a_daemon_whose_process_is_silent_runs_as_far_as_is_known(
+    init: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_search, "ask", lambda _question, _pids: {})
+    for pid in (os.getpid(), 2**22):
+        known = entry(init, name="silent")
+        known.numbers["pid"] = pid
+        kept(known)
+    assert only().pid == os.getpid()
 
 
 def test_a_daemon_of_another_pid_namespace_is_found_by_its_pids(init: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ import pytest
 from ssh_hook.linux.process import Process, all_processes
 from ssh_hook.stop import rules
 
-NAMESPACE = (4, 4026532316)
+ROOT, OTHER = b"412", b"31"  # ids of mounts
 
 
 class Fake:
-    """A process with a mount namespace, which ends when it is killed."""
+    """A process with a root mount, which ends when it is killed."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -26,8 +26,11 @@ class Fake:
     def is_alive(self) -> bool:
         return not self.is_killed
 
-    def mount_namespace(self) -> tuple[int, int] | None:
-        return None if self.is_killed else NAMESPACE
+    def mounts(self) -> set[bytes]:
+        return set() if self.is_killed else {ROOT}
+
+    def first_mount(self) -> bytes:
+        return ROOT
 
     def stop(self) -> None:
         """It does nothing by itself here."""
@@ -46,7 +49,7 @@ def fixture_ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
 
     def end(daemon: Any, look: Look) -> bool:
         monkeypatch.setattr(rules, "all_processes", lambda _proc: look())
-        return rules.end_daemon(daemon, NAMESPACE)
+        return rules.end_daemon(daemon, has_own_mounts=True)
 
     return end
 
@@ -63,7 +66,7 @@ def test_sessions_end_before_the_daemon(ends: Ends) -> None:
     assert alive_with_session == [(True, True), (True, False)]
 
 
-def test_a_process_in_a_later_namespace_of_the_same_inode_is_spared(ends: Ends) -> None:
+def test_a_process_with_a_later_mount_of_the_same_id_is_spared(ends: Ends) -> None:
     """The daemon ends while /proc is read, by its scheduler or by the kill before, and a container starts just then."""
     daemon, other = Fake(2**22), Fake(2**22 + 1)
 
@@ -92,36 +95,36 @@ def test_a_daemon_that_ends_with_its_server_is_kept_until_all_sessions_have_ende
     with subprocess.Popen(["sleep", "1000"]) as session:
         looks = 0
 
-        def mount_namespace(self: Process) -> tuple[int, int] | None:
+        def first_mount(self: Process) -> bytes:
             nonlocal looks
             looks += self.pid == session.pid
-            return NAMESPACE if self.pid in (process.pid, server) or (self.pid == session.pid and looks > 1) else (0, 0)
+            return ROOT if self.pid in (process.pid, server) or (self.pid == session.pid and looks > 1) else OTHER
 
         monkeypatch.setattr(rules, "_POLL", 0.2)
-        monkeypatch.setattr(Process, "mount_namespace", mount_namespace)
+        monkeypatch.setattr(Process, "first_mount", first_mount)
+        monkeypatch.setattr(Process, "mounts", lambda _process: {ROOT})
         try:
-            assert rules.end_daemon(process, NAMESPACE)
+            assert rules.end_daemon(process, has_own_mounts=True)
             assert not process.is_alive()
             assert looks > 1
         finally:
             session.kill()
 
 
-@pytest.mark.parametrize("is_hidden", [True, False])
-def test_sessions_whose_mount_namespace_is_hidden_end_by_descent(
-    daemon: tuple[Process, int], is_hidden: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_mount", [True, False])
+def test_sessions_without_mounts_end_by_descent(
+    daemon: tuple[Process, int], has_mount: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where logins are logged: nobody but root may inspect the processes of connections."""
+    """As one that has called chroot(2) for a directory on which nothing is mounted."""
     process, session = daemon
     stranger = Process(1)
 
-    def mount_namespace(self: Process) -> tuple[int, int] | None:
-        if self.pid == process.pid:
-            return NAMESPACE
-        return NAMESPACE if self.pid == session and not is_hidden else None
+    def first_mount(self: Process) -> bytes:
+        return ROOT if self.pid == process.pid or (self.pid == session and has_mount) else b""
 
-    monkeypatch.setattr(Process, "mount_namespace", mount_namespace)
-    assert rules.end_daemon(process, NAMESPACE)
+    monkeypatch.setattr(Process, "first_mount", first_mount)
+    monkeypatch.setattr(Process, "mounts", lambda _process: {ROOT})
+    assert rules.end_daemon(process, has_own_mounts=True)
     assert not process.is_alive()
     assert [found.pid for found in all_processes() if found.pid == session and found.is_alive()] == []
     assert stranger.is_alive()
@@ -133,8 +136,8 @@ def test_a_daemon_that_does_not_end_in_time_goes_on(
 ) -> None:
     process, _session = daemon
     monkeypatch.setattr(rules, "_TIMEOUT", -1.0)
-    assert not rules.end_daemon(process, NAMESPACE)
-    assert process._stat()[0] != b"T"
+    assert not rules.end_daemon(process, has_own_mounts=True)
+    assert process._status(b"State:")[0] != b"T"
 
 
 def test_what_is_killed_with_the_daemon_has_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:

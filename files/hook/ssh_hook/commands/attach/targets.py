@@ -9,8 +9,8 @@ from argparse import ArgumentParser, Namespace
 
 from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, HookError, printable
 from ...linux.fast_stdlib import os
-from ...linux.process import MAX_PID, is_decimal
-from ...linux.process_search import own_processes, require_time
+from ...linux.process import MAX_PID, Process, is_decimal
+from ...linux.process_search import ask_own_processes, require_time
 from ...node.running_process import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
@@ -93,13 +93,10 @@ def find_containers() -> list[RunningProcess]:
     deadline = time.monotonic() + _SEARCH_TIMEOUT
     own = os.stat("/proc/self/ns/mnt")
     candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for process in own_processes(deadline):
-        try:
-            namespace = process.mount_namespace()
-            if namespace is not None and namespace != (own.st_dev, own.st_ino):
-                candidates.setdefault(namespace, []).append((process.start_time(), process.pid))
-        except OSError:
-            continue  # it has exited
+    for pid, answer in ask_own_processes(_describe, deadline).items():
+        device, inode, start_time = map(int, answer.split())
+        if (device, inode) != (own.st_dev, own.st_ino):
+            candidates.setdefault((device, inode), []).append((start_time, pid))
     if len(candidates) > _MAX_CONTAINERS:
         raise HookError(
             ATTACH_REFUSED,
@@ -115,6 +112,12 @@ def find_containers() -> list[RunningProcess]:
             except HookError:
                 continue
     return found
+
+
+def _describe(process: Process) -> bytes:
+    """Return device and inode of the mount namespace of a process, and its start time; empty if it is not traceable."""
+    namespace = process.mount_namespace()
+    return b"" if namespace is None else b"%d %d %d" % (*namespace, process.start_time())
 
 
 def name_of(pid: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,11 +51,14 @@ def test_choice(capsys: pytest.CaptureFixture[str]) -> None:
 def show(monkeypatch: pytest.MonkeyPatch, namespaces: list[int]) -> None:
     """Processes in these mount namespaces."""
 
-    def process(pid: int, inode: int) -> Any:
-        return SimpleNamespace(pid=pid, mount_namespace=lambda: (4, inode), start_time=lambda: -pid)
+    def ask(question: Callable[[Any], bytes], _deadline: float) -> dict[int, bytes]:
+        processes = {
+            pid: SimpleNamespace(mount_namespace=lambda inode=inode: (4, inode), start_time=lambda pid=pid: -pid)
+            for pid, inode in enumerate(namespaces, 10)
+        }
+        return {pid: question(process) for pid, process in processes.items()}
 
-    found = [process(pid, inode) for pid, inode in enumerate(namespaces, 10)]
-    monkeypatch.setattr(targets, "own_processes", lambda _deadline: found)
+    monkeypatch.setattr(targets, "ask_own_processes", ask)
 
 
 def refuse(_pid: int, **_options: bool) -> None:

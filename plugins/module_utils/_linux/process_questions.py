@@ -1,0 +1,1 @@
+../../../files/hook/ssh_hook/linux/process_questions.py
