@@ -16,7 +16,20 @@ from pathlib import Path
 import attached
 import openssh
 import pytest
-from containers import ALICE, BOB, COPIES, ENTRIES, LAUNCHER, SETTINGS, call_hook, keys, processes, run, wait_for
+from containers import (
+    ALICE,
+    BOB,
+    COPIES,
+    ENTRIES,
+    LAUNCHER,
+    SETTINGS,
+    call_hook,
+    keys,
+    processes,
+    run,
+    running,
+    wait_for,
+)
 from held import NO_ANSWERS, held, silent_pid
 from install import ROOT
 from patience import within
@@ -70,7 +83,7 @@ def test_the_end_of_another_users_container(start: Start, key: Path) -> None:
     container.stop().checked()
     assert time.monotonic() - begun < within(AT_ONCE)
     wait_for(lambda: processes() == {}, "end of the daemon and its session")
-    assert attached.running(*RUNNING) == set()
+    assert running(*RUNNING) == set()
 
 
 def test_poststop_of_a_record_with_its_pid(silent: int, tmp_path: Path) -> None:
@@ -148,7 +161,7 @@ def test_attach_and_detach() -> None:
             attached.hook(command).checked()
         assert time.monotonic() - begun < within(3 * AT_ONCE)
         assert processes() == {}
-        assert attached.running("/bin/sleep", "345679")
+        assert running("/bin/sleep", "345679")
     finally:
         attached.stop(container)
 

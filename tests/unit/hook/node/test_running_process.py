@@ -56,7 +56,9 @@ def directory(tmp_path: Path) -> int:
 
 
 def process_of(directory: int) -> Process:
-    return Process.of_files(1, directory, {"stat": directory})
+    process = Process.of_files(1, directory, {"stat": directory, "status": directory})
+    process._files = {}  # all are read from the directory
+    return process
 
 
 def test_rights(directory: int) -> None:
