@@ -86,6 +86,38 @@ def test_owner_logs_in_where_queues_are_full(start: Start, key: Path, kind: str,
     assert_alive(container, daemon)
 
 
+def listen_overflows() -> int:
+    """How many connections the kernel has refused on this network because the queue of a listening socket was full."""
+    lines = Path("/proc/net/netstat").read_text(encoding="ascii").splitlines()
+    names, values = (line.split() for line in lines if line.startswith("TcpExt: "))
+    return int(values[names.index("ListenOverflows")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "addresses", "each", "limits"),
+    [
+        ("silent", 8, 160, {}),  # few more than there are places
+        ("silent", 64, 25, {"pids": {"limit": 64}}),
+        ("partial", 8, 200, {}),
+        ("partial", 8, 200, {"pids": {"limit": 64}}),
+        ("exchanged", 64, 25, {}),
+        ("exchanged", 64, 25, {"pids": {"limit": 64}}),
+    ],
+)
+def test_a_login_from_elsewhere_takes_three_seconds_at_most(
+    start: Start, key: Path, kind: str, addresses: int, each: int, limits: dict[str, Any]
+) -> None:
+    """None of its packets is lost: the client would send it again only after a second, and then after three."""
+    before = listen_overflows()
+    container = start("crun", "busybox", change=with_resources(**limits))
+    daemon = container.daemon()
+    with flooded(kind, each=each, addresses=HUNDREDS[:addresses]):
+        took = log_in(key, SECONDS, OTHER)
+        assert max(took) <= within(3), took
+    assert listen_overflows() == before
+    assert_alive(container, daemon)
+
+
 @contextmanager
 def stopped(process: int) -> Iterator[None]:
     os.kill(process, signal.SIGSTOP)

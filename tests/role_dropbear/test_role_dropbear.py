@@ -363,8 +363,21 @@ def build_alone(directory: Path, name: str, *headers: str) -> Path:
     for header in headers:
         (directory / header).touch()
     program = directory / Path(name).stem
-    run("musl-gcc", "-static", "-I", directory, "-I", OWN, "-o", program, HERE / name)
+    options = ROOT / "roles/dropbear/files"  # localoptions.h
+    run("musl-gcc", "-static", "-O2", "-I", directory, "-I", options, "-I", OWN, "-o", program, HERE / name)
     return program
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the program that runs the listener's rules for floods."""
+    directory = tmp_path_factory.mktemp("listener")
+    return build_alone(directory, "preauth.c", "includes.h", "dbutil.h", "session.h")
+
+
+def flooded(listener: Path, *arguments: object) -> str:
+    """Return how many milliseconds the slowest login took, or "dropped"."""
+    return subprocess.run([listener, *map(str, arguments)], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -380,11 +393,36 @@ def build_alone(directory: Path, name: str, *headers: str) -> Path:
         ("door", "door", "dropped"),
     ],
 )
-def test_who_gives_way_to_a_flood(tmp_path: Path, flood: str, user: str, end: str) -> None:
+def test_who_gives_way_to_a_flood(listener: Path, flood: str, user: str, end: str) -> None:
     """By addresses, and in a network of IPv6 by the computers in it. Those who come by the door are one address."""
-    program = build_alone(tmp_path, "preauth.c", "includes.h", "dbutil.h", "session.h")
-    done = subprocess.run([program, flood, user], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == end
+    answer = flooded(listener, "waits", 8, 1000, 1, user, flood)
+    assert ("dropped" if answer == "dropped" else "served") == end
+
+
+@pytest.mark.parametrize(
+    ("kind", "processes", "addresses", "each"),
+    [
+        ("silent", 768, 8, 160),  # the kernel's queue is short
+        ("silent", 768, 8, 200),
+        ("waits", 768, 8, 200),
+        ("waits", 768, 64, 25),
+        ("waits", 24, 8, 200),  # a pids limit of 64
+        ("waits", 24, 64, 25),
+        ("steps", 24, 64, 25),
+    ],
+)
+def test_a_login_during_a_flood(listener: Path, kind: str, processes: int, addresses: int, each: int) -> None:
+    """From another address. The clock is the test's own, and a login alone takes 0.3 s of it."""
+    floods = [f"10.0.1.{number + 1}" for number in range(addresses)]
+    assert int(flooded(listener, kind, processes, each, 1, "10.0.0.1", *floods)) <= 3000
+
+
+@pytest.mark.parametrize("processes", [1, 24, 768])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_connection_is_lost_or_counted_twice(listener: Path, seed: int, processes: int) -> None:
+    """Whatever clients and processes do, and when: the program compares all counts with the connections, and aborts."""
+    floods = ["door", *(f"10.0.1.{number + 1}" for number in range(8)), "fd00:0:0:1::1", "fd00:0:0:1::2"]
+    assert flooded(listener, seed, processes, 100, 0, "10.0.0.1", *floods) == "0"
 
 
 def log_lines(directory: Path, *arguments: str) -> list[str]:

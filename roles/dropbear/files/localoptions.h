@@ -34,6 +34,10 @@
 #define BANNER_TIMEOUT 20
 #define AUTH_TIMEOUT 60
 
+/* The kernel's queue of connections that the daemon has yet to accept, at most net.core.somaxconn (4096; 128 before Linux
+ * 5.4). If it is full, the kernel drops a client's first packet, which is sent again after one second, and after three. */
+#define DROPBEAR_LISTEN_BACKLOG 4096
+
 /* With upstream's 24 kB a session over a line of 10 ms is limited to 2 MB/s, with these 4 MB to 400. Memory is taken
  * as it fills, where the reader is slower than the sender, and only after login. */
 #define DEFAULT_RECV_WINDOW 4194304

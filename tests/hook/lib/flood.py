@@ -3,10 +3,11 @@
 python3 flood.py KIND COUNT TARGET PORT SOURCE...
 python3 flood.py KIND COUNT PATH
 
-KIND is "silent" (nothing is sent), "banner" (the client's version), "exchanged" (all up to the end of the key
-exchange) or "hasty" (the version, and then the client closes the connection for the next one). COUNT connections come
-from each SOURCE, an address of this machine, or all by the Unix socket PATH. It prints a line when all have got so far
-once, or no more of them do, and at the end of stdin the number of connections that were renewed.
+KIND is "silent" (nothing is sent), "banner" (the client's version), "partial" (that and half of a packet), "exchanged"
+(all up to the end of the key exchange) or "hasty" (the version, and then the client closes the connection for the next
+one). COUNT connections come from each SOURCE, an address of this machine, or all by the Unix socket PATH. It prints a
+line when all have got so far once, or no more of them do, and at the end of stdin the number of connections that were
+renewed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ def exchange() -> bytes:
     )
 
 
-SENT = {"silent": b"", "banner": VERSION, "exchanged": VERSION + exchange(), "hasty": VERSION}
+SENT = {
+    "silent": b"",
+    "banner": VERSION,
+    "partial": VERSION + exchange()[:100],
+    "exchanged": VERSION + exchange(),
+    "hasty": VERSION,
+}
 
 
 class Flood:

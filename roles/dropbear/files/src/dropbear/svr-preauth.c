@@ -1,18 +1,20 @@
 /* Connections that have not logged in: see svr-preauth.h.
  *
  * There are at most MAX_UNAUTH_CLIENTS of them, and max_processes processes for
- * them. Where either is used up, the oldest gives way once it has had UNAUTH_SHARE
- * seconds: the oldest of the address that has most, so that an address does not
- * take the places of others. Until one may give way, new connections wait in the
- * kernel's queue, and those that are to get a process wait here, in the order in
- * which they came, those of the address with the fewest processes first.
+ * them. The rules:
+ *
+ * 1. Where there is no place, new connections wait in the kernel's queue, which knows
+ *    no addresses. So after QUEUE_MS, and where it is half full, all are accepted,
+ *    and for each one that has no process is dropped.
+ * 2. The next process is for the address that has the fewest; an eighth of them is
+ *    for addresses that have none. Where all are used, one ends that is late: its
+ *    client has not logged in LATE_MS after the process began to wait for it, and
+ *    its address has more of them. One of the same address ends only UNAUTH_SHARE
+ *    seconds after its last step. An address keeps its equal share of processes.
+ * 3. It is always the address with the greatest burden that loses one: see burden().
  *
  * An address of IPv6 is a network, whose computers may have all of its addresses. But
  * few do: so where two are of one network, the one with more gives way.
- *
- * The kernel's queue knows no addresses. So where it is half full, or what is in
- * it would wait for seconds, all are accepted, and for each one that has no process
- * is dropped at once: of the address that has most.
  *
  * Others may have used up the processes before there are max_processes. Then there
  * may be a quarter and two less for a while. */
@@ -34,7 +36,7 @@
 #define TICK_MS 10 /* between two looks where somebody waits for a place */
 #define MAX_ACCEPTED 256 /* between two looks at the others */
 #define MAX_STARTED 16 /* likewise */
-#define QUEUE_MS 1000 /* that connections may wait in the kernel's queue */
+#define QUEUE_MS 250 /* that connections may wait in the kernel's queue */
 #define SWEEP_MS 1000 /* between two looks for what takes too long or too much */
 #define LACK_MS 60000 /* that there are fewer processes after one could not be started */
 #define REPORT_MS 1000 /* between two reports that there are no more processes */
@@ -44,13 +46,17 @@
 #define MAX_UNREAD 8192
 /* Their memory: FIONREAD counts neither what follows an urgent byte nor what came out of order */
 #define MAX_UNREAD_MEMORY 65536
+#define LATE_MS 1000 /* for a login, where another address wants its place */
+#define LATE_WEIGHT 8 /* a connection that is late counts as so many that wait */
 #define NETWORK_LEN 8 /* bytes of an address of IPv6: one computer may have all addresses of such a network */
 
 struct source {
 	unsigned char addr[16]; /* IPv4, IPv6, or the network of IPv6 */
 	sa_family_t family;
 	unsigned int conns; /* 0 for a free entry */
+	unsigned int waiting; /* that have no process */
 	unsigned int processes; /* that are not KILLED */
+	unsigned int late; /* processes whose clients have not logged in in time */
 	unsigned long served; /* when it last got one */
 };
 
@@ -68,8 +74,10 @@ struct preauth_conn {
 	int fd; /* the socket, or of a process the pipe */
 	pid_t pid;
 	unsigned int reports;
+	int is_late;
 	unsigned long number; /* in the order in which they came */
-	unsigned long since; /* of its state, in milliseconds */
+	unsigned long since; /* of its state, or its step of the login, in milliseconds */
+	unsigned long began; /* the login: since when its process has waited for the client */
 	struct source *source;
 	struct source *host; /* with the whole address */
 };
@@ -85,7 +93,8 @@ static unsigned int max_conns, max_processes, spare_processes;
 static unsigned int num_sources, num_conns, num_processes, num_started;
 static unsigned int num_in[KILLED + 1]; /* each state, but FREE */
 static unsigned long now, last_sweep, last_report, last_failure, accept_again, num_accepted;
-static unsigned long queue_moved[MAX_LISTEN_ADDR]; /* when each queue was last empty, or short */
+static unsigned long emptied[MAX_LISTEN_ADDR]; /* when all that waited in a queue were accepted */
+static unsigned int num_due[MAX_LISTEN_ADDR]; /* that wait in a queue and are to be accepted now */
 
 static void update_now(void) {
 	struct timespec ts;
@@ -133,31 +142,51 @@ static int has_process(const struct preauth_conn *conn) {
 	return conn->state == STARTED || conn->state == WAITS || conn->state == KILLED;
 }
 
+static void count_source(struct source *source, const struct preauth_conn *conn, unsigned int by) {
+	source->conns += conn->state != FREE ? by : 0;
+	source->waiting += conn->state == SILENT || conn->state == READY ? by : 0;
+	source->processes += conn->state == STARTED || conn->state == WAITS ? by : 0;
+	source->late += conn->is_late ? by : 0;
+}
+
+/* All that is counted of a connection, before its state changes (-1) and after (1) */
+static void count(const struct preauth_conn *conn, int by) {
+	num_sources -= conn->source->conns > 0;
+	count_source(conn->source, conn, (unsigned int)by);
+	count_source(conn->host, conn, (unsigned int)by);
+	num_sources += conn->source->conns > 0;
+	num_in[conn->state] += (unsigned int)by;
+	num_conns += conn->state != FREE ? (unsigned int)by : 0;
+	num_processes += has_process(conn) ? (unsigned int)by : 0;
+}
+
 static void set_state(struct preauth_conn *conn, enum state state) {
-	num_in[conn->state]--;
-	num_in[state]++;
+	count(conn, -1);
 	conn->state = state;
+	conn->is_late = 0;
+	count(conn, 1);
+}
+
+/* Its client has had the time that it has to itself */
+static void note_late(struct preauth_conn *conn) {
+	if (conn->state == WAITS && !conn->is_late && now - conn->began >= LATE_MS) {
+		count(conn, -1);
+		conn->is_late = 1;
+		count(conn, 1);
+	}
 }
 
 void preauth_drop(struct preauth_conn *conn) {
 	/* The kernel is to keep nothing of it */
 	static const struct linger reset = {1, 0};
 
-	if (has_process(conn)) {
-		num_processes--;
-		conn->source->processes -= (conn->state != KILLED);
-		conn->host->processes -= (conn->state != KILLED);
-	} else {
+	if (!has_process(conn)) {
 		setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	}
 	if (conn->state == SILENT || conn->state == READY || conn->state == KILLED) {
 		logins_dropped();
 	}
 	close(conn->fd);
-	conn->source->conns--;
-	conn->host->conns--;
-	num_sources -= (conn->source->conns == 0);
-	num_conns--;
 	set_state(conn, FREE);
 }
 
@@ -169,57 +198,63 @@ static int is_reserved(const struct preauth_conn *conn) {
 		&& conn->source->conns <= MAX(spare_processes, (unsigned int)(max_processes > 1));
 }
 
-/* Whether its address has at least as much as each gets if all get the same, so that
- * an address that has less keeps it however many connections others open */
+/* Whether its address has at least as many processes as each gets if all get the same:
+ * one that has fewer keeps them, however many connections others open */
 static int gives_way(const struct preauth_conn *conn) {
-	if (is_reserved(conn)) {
+	return !is_reserved(conn) && conn->source->processes * num_sources >= max_processes - spare_processes;
+}
+
+/* What speaks against an address: connections that wait here, and more so those that do
+ * not go on. Not how many are served: a launcher's are as many as a flood's */
+static unsigned int burden(const struct source *source) {
+	return source->waiting + LATE_WEIGHT * source->late;
+}
+
+/* More than 0 where conn's address gives way before that of other */
+static int compare_sources(const struct preauth_conn *conn, const struct preauth_conn *other) {
+	unsigned int own = burden(conn->source), others = burden(other->source);
+
+	if (own == others) {
+		own = burden(conn->host);
+		others = burden(other->host);
+	}
+	return (own > others) - (own < others);
+}
+
+/* Whether conn has had its time: for a step of the login where its own address wants the
+ * place, for all of it where one does that has fewer processes */
+static int is_replaced_by(const struct preauth_conn *conn, const struct preauth_conn *ready) {
+	if (!conn->is_late || !gives_way(conn)) {
 		return 0;
 	}
-	if (conn->state == SILENT) {
-		return conn->source->conns * num_sources >= max_conns;
-	}
-	return conn->source->processes * num_sources >= max_processes - spare_processes;
+	return conn->source->processes > ready->source->processes
+		|| (conn->source == ready->source && now - conn->since >= UNAUTH_SHARE * 1000UL);
 }
 
-/* Whether conn's address has more than that of other */
-static int has_more(const struct preauth_conn *conn, const struct preauth_conn *other) {
-	if (conn->source->conns != other->source->conns) {
-		return conn->source->conns > other->source->conns;
-	}
-	return conn->host->conns > other->host->conns;
-}
-
-/* Whether conn gives way before other: of the address with most, at the earliest step of
- * the login, the oldest. Floods that stop at a step do not harm those who are past it */
-static int is_before(const struct preauth_conn *conn, const struct preauth_conn *other) {
-	if (has_more(conn, other) || has_more(other, conn)) {
-		return has_more(conn, other);
-	}
-	if (conn->reports != other->reports) {
-		return conn->reports < other->reports;
-	}
-	return conn->since < other->since;
-}
-
-/* The first one in this state that gives way, of those that have had their share */
-static struct preauth_conn *oldest(enum state state) {
+/* The process that ends for a connection that is to get one */
+static struct preauth_conn *replaced_by(const struct preauth_conn *ready) {
 	struct preauth_conn *conn, *found = NULL;
+	int order;
 
 	for (conn = conns; conn < conns + MAX_CONNS; conn++) {
-		if (conn->state == state && now - conn->since >= UNAUTH_SHARE * 1000UL && gives_way(conn)
-			&& (found == NULL || is_before(conn, found))) {
-			found = conn;
+		if (is_replaced_by(conn, ready)) {
+			order = found == NULL ? 1 : compare_sources(conn, found);
+			if (order > 0 || (order == 0 && conn->began < found->began)) {
+				found = conn;
+			}
 		}
 	}
 	return found;
 }
 
 static int is_dropped_before(const struct preauth_conn *conn, const struct preauth_conn *other) {
+	int order = compare_sources(conn, other);
+
 	if (is_reserved(conn) != is_reserved(other)) {
 		return is_reserved(other);
 	}
-	if (has_more(conn, other) || has_more(other, conn)) {
-		return has_more(conn, other);
+	if (order != 0) {
+		return order > 0;
 	}
 	if (conn->state != other->state) {
 		return conn->state == SILENT;
@@ -228,7 +263,7 @@ static int is_dropped_before(const struct preauth_conn *conn, const struct preau
 	return conn->state == SILENT ? conn->number < other->number : conn->number > other->number;
 }
 
-/* The one to drop without having had its share: there is one, the new one at least */
+/* The one that is dropped where there are too many: there is one, the new one at least */
 static struct preauth_conn *superfluous(void) {
 	struct preauth_conn *conn, *found = NULL;
 
@@ -247,7 +282,7 @@ struct timeval *preauth_select(fd_set *fds, int *maxfd) {
 	size_t i;
 
 	update_now();
-	/* Where there is no place for another connection, whoever waits is looked at again soon */
+	/* Where there is no place for another connection, the queues are looked at again soon */
 	for (i = 0; i < num_listeners && now >= accept_again && num_conns < max_conns; i++) {
 		dropbear_fd_set(listeners[i], fds);
 	}
@@ -289,10 +324,12 @@ static void update_process(struct preauth_conn *conn) {
 	ssize_t len = read(conn->fd, buf, sizeof(buf));
 
 	if (len > 0) {
-		if (conn->state != KILLED && conn->reports < MAX_REPORTS) {
-			conn->reports++;
-			conn->since = now;
+		if (conn->state == STARTED) {
+			conn->began = now;
 			set_state(conn, WAITS);
+		}
+		if (conn->state == WAITS && conn->reports++ < MAX_REPORTS) {
+			conn->since = now;
 		}
 	} else if (len == 0 || errno != EINTR) {
 		preauth_drop(conn);
@@ -353,22 +390,29 @@ static int queue_may_wait(size_t index) {
 	struct tcp_info info;
 	socklen_t len = sizeof(info);
 
+	if (num_due[index] > 0) {
+		return 0;
+	}
 	memset(&info, 0x0, sizeof(info));
 	if (getsockopt(listeners[index], IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
 		return 0; /* the door, where nobody but the user waits */
 	}
 	/* Of a listening socket these are the queue's length, and its limit. As many
-	 * as this have to give way within a second even if none of them logs in */
-	if (info.tcpi_unacked <= max_processes / UNAUTH_SHARE) {
-		queue_moved[index] = now;
+	 * processes as this end within a second even if none of their clients logs in */
+	if (num_in[SILENT] == 0 && info.tcpi_unacked <= max_processes / UNAUTH_SHARE) {
+		return 1;
 	}
-	return info.tcpi_unacked <= info.tcpi_sacked / 2 && now - queue_moved[index] < QUEUE_MS;
+	if (now - emptied[index] >= QUEUE_MS) {
+		num_due[index] = info.tcpi_unacked; /* not those that come meanwhile */
+		return 0;
+	}
+	return info.tcpi_unacked <= info.tcpi_sacked / 2;
 }
 
 /* Returns 0 where there is none */
 static int accept_one(int listensock) {
 	static const char ident[] = LOCAL_IDENT "\r\n";
-	struct preauth_conn *conn, *dropped;
+	struct preauth_conn *conn;
 	struct sockaddr_storage addr;
 	socklen_t addrlen = sizeof(addr);
 	int sock;
@@ -392,10 +436,6 @@ static int accept_one(int listensock) {
 	for (conn = conns; conn->state != FREE; conn++) {}
 	conn->source = find_source(sources, &addr, NETWORK_LEN);
 	conn->host = find_source(hosts, &addr, sizeof(struct in6_addr));
-	num_sources += (conn->source->conns == 0);
-	conn->source->conns++;
-	conn->host->conns++;
-	num_conns++;
 	conn->fd = sock;
 	conn->pid = 0;
 	conn->reports = 0;
@@ -409,8 +449,7 @@ static int accept_one(int listensock) {
 	}
 
 	if (num_conns > max_conns) {
-		dropped = oldest(SILENT);
-		preauth_drop(dropped != NULL ? dropped : superfluous());
+		preauth_drop(superfluous());
 	}
 	/* Clients may wait for the server's version before they send their own */
 	if (conn->state != FREE
@@ -424,12 +463,16 @@ static void accept_all(size_t index) {
 	int i;
 
 	for (i = 0; i < MAX_ACCEPTED && now >= accept_again; i++) {
-		if (num_conns >= max_conns && oldest(SILENT) == NULL && queue_may_wait(index)) {
+		if (num_conns >= max_conns && queue_may_wait(index)) {
 			return;
 		}
 		if (!accept_one(listeners[index])) {
-			queue_moved[index] = now;
+			num_due[index] = 0;
+			emptied[index] = now;
 			return;
+		}
+		if (num_due[index] > 0 && --num_due[index] == 0) {
+			emptied[index] = now;
 		}
 	}
 }
@@ -453,6 +496,7 @@ void preauth_update(const fd_set *fds) {
 			if (FD_ISSET((unsigned int)conn->fd, fds)) {
 				update_process(conn);
 			}
+			note_late(conn);
 			continue;
 		}
 		if (conn->state == SILENT && FD_ISSET((unsigned int)conn->fd, fds)) {
@@ -483,8 +527,6 @@ static void kill_process(struct preauth_conn *conn) {
 		kill(conn->pid, SIGKILL);
 	}
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	conn->source->processes--;
-	conn->host->processes--;
 	set_state(conn, KILLED);
 }
 
@@ -521,14 +563,15 @@ static struct preauth_conn *first_ready(void) {
 }
 
 struct preauth_conn *preauth_next(void) {
-	struct preauth_conn *conn;
+	struct preauth_conn *conn, *replaced;
 	unsigned int kept;
 
 	while (num_started < MAX_STARTED && (conn = first_ready()) != NULL) {
 		kept = conn->source->processes > 0 && !is_reserved(conn) ? spare_processes : 0;
 		if (num_processes + kept >= max_processes) {
-			while (num_in[KILLED] < num_in[READY] && (conn = oldest(WAITS)) != NULL) {
-				kill_process(conn);
+			while (num_in[KILLED] < MIN(num_in[READY], MAX_STARTED)
+				&& (replaced = replaced_by(conn)) != NULL) {
+				kill_process(replaced);
 			}
 			return NULL;
 		}
@@ -552,10 +595,7 @@ void preauth_started(struct preauth_conn *conn, pid_t pid, const int *childpipe)
 	conn->fd = childpipe[0];
 	conn->pid = pid;
 	conn->since = now;
-	conn->source->processes++;
-	conn->host->processes++;
 	conn->source->served = conn->host->served = now;
-	num_processes++;
 	set_state(conn, STARTED);
 }
 
