@@ -699,7 +699,7 @@ def test_a_local_archive_with_a_wrong_digest_is_refused(
     play = site.play(variables={**archives, variable: str(tampered)})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{tampered} has sha256 {wrong}, but {tampered.name} has {pinned}: refused." in play.said
+    assert f"{tampered} has sha256 {wrong}, but the digest in the role dropbear is {pinned}: refused." in play.said
     assert f"build/sources/{tampered.name}" not in site.files()
     assert site.artefacts() + site.artefacts("sftp-server") == []
 
@@ -728,10 +728,32 @@ def test_a_download_with_a_wrong_digest_is_refused(
     play = site.play("-e", json.dumps(urls), variables={**archives, variable: ""})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{url} provides a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.said
+    assert f"{url} provides a file with sha256 {wrong}, and not with {pinned}: refused): set dropbear_" in play.said
     assert f"set dropbear_{variable} to a copy of it on the controller" in play.said
     assert f"build/sources/{tampered.name}" not in site.files()
     assert site.artefacts() + site.artefacts("sftp-server") == []
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["local", "download"])
+def test_a_wrong_digest_of_the_roles_own_version_is_named(
+    site: Site, archives: dict[str, str], tmp_path: Path, served: str, local: bool
+) -> None:
+    """The site's variable is what differs, not the archive."""
+    archive, wrong = Path(archives["source_archive"]), "0" * 64
+    right, _pinned = digests(archive)
+    (tmp_path / "served" / archive.name).symlink_to(archive)
+    urls = {"dropbear_source_urls": [f"{served}/{archive.name}"]}
+    source = str(archive) if local else ""
+    play = site.play("-e", json.dumps(urls), variables={**archives, "source_archive": source, "sha256": wrong})
+    assert play.status != 0
+    if local:
+        assert f"{archive} has sha256 {right}, but dropbear_sha256 is {wrong}: refused." in play.said
+    else:
+        assert (
+            f"{archive.name} could not be downloaded ({served}/{archive.name} provides a file with sha256 {right}, and "
+            f"not with {wrong}: refused): compare dropbear_sha256 with the digest that the publisher announces, set "
+            "dropbear_source_archive"
+        ) in play.said
 
 
 def tool(directory: Path, name: str, text: str) -> dict[str, str]:

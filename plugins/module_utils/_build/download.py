@@ -138,9 +138,7 @@ def find(request: Request) -> bytes:
             continue
         digest = hashlib.sha256(data).hexdigest()
         if digest != request.sha256:
-            raise BuildError(
-                f"{url} provides a file with sha256 {digest}, but {request.archive} has {request.sha256}: refused"
-            )
+            raise BuildError(f"{url} provides a file with sha256 {digest}, and not with {request.sha256}: refused")
         return data
     raise BuildError(
         f"no origin provides {request.archive} (sha256 {request.sha256}): add one to urls that does, or put a copy at "

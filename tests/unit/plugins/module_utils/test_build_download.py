@@ -68,7 +68,7 @@ def test_the_first_origin_that_has_it_gives_it(server: str) -> None:
 
 @pytest.mark.usefixtures("no_mirrors")
 def test_a_wrong_digest_ends_the_search(server: str) -> None:
-    expected = f"{server}/bad provides a file with sha256 {OTHER}, but {NAME} has {DIGEST}: refused"
+    expected = f"{server}/bad provides a file with sha256 {OTHER}, and not with {DIGEST}: refused"
     assert refusal(f"{server}/bad", f"{server}/good") == expected
 
 
