@@ -18,7 +18,7 @@ from .errors import BuildError
 from .files import has_digest, make_directories, write_whole
 from .job import Job
 from .sbom import Sbom, sboms
-from .store import Build, architectures, check_build_directory, keep, locked, look, missing
+from .store import Build, architectures, check_build_directory, check_writable, keep, locked, look, missing
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,14 @@ def inspect(job: Job) -> Status:
     """Return the current state. Nothing is changed.
 
     Raises:
-        BuildError: users other than the builder can write to the build directory.
+        BuildError: users other than the builder can write to the build directory, or the builder cannot and has to.
     """
     check_build_directory(job.build_dir)
     builds = look(job)
-    return Status(builds, sboms(job, builds))
+    status = Status(builds, sboms(job, builds))
+    if to_do(job, status):
+        check_writable(job.build_dir)
+    return status
 
 
 def missing_architectures(job: Job, status: Status) -> list[str]:

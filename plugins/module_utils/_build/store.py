@@ -156,6 +156,16 @@ def check_build_directory(path: Path) -> None:
         )
 
 
+def check_writable(path: Path) -> None:
+    """Raise BuildError if this user can create no file in the build directory, or not the directory itself."""
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BuildError(
+            f"the build directory {path} cannot be written, since {existing} is not writable for the user who builds: "
+            "set dropbear_build_dir to another directory"
+        )
+
+
 def builders() -> set[int]:
     """Return the uids that may own the directories above a build directory.
 

@@ -127,6 +127,19 @@ def test_a_build_directory_that_others_can_write_is_refused(tmp_path: Path) -> N
     assert str(refusal.value) == f"the build directory {tmp_path} is writable by others: run 'chmod go-w {tmp_path}'"
 
 
+@pytest.mark.parametrize("below", ["", "not/there"])
+def test_a_build_directory_that_cannot_be_written_is_named(tmp_path: Path, below: str) -> None:
+    store.check_writable(tmp_path / below)
+    closed = Path("/proc/sys/kernel")  # for root, too
+    assert not os.access(closed, os.W_OK)
+    with pytest.raises(errors.BuildError) as refusal:
+        store.check_writable(closed / below)
+    assert str(refusal.value) == (
+        f"the build directory {closed / below} cannot be written, since {closed} is not writable for the user who "
+        "builds: set dropbear_build_dir to another directory"
+    )
+
+
 STRANGER = 54321  # a uid without a name
 
 
