@@ -44,7 +44,7 @@ help:
 	@echo 'make integration  the modules, by ansible-test integration'
 	@echo 'make role-dropbear, make role-ssh-hook  each role alone, on this machine and in a bed'
 	@echo 'make hook-tests   the hook, in real containers'
-	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
+	@echo 'make vm-tests     the hook under AppArmor and under SELinux, and homes under autofs, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make engines      sessions between containers of crun, runc, podman, and started as Sarus does'
 	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'

@@ -55,7 +55,7 @@ EXPECTED = {
     "upgrade-from-sarus": 200,
     "sanity": 200,
     "node-image": 180,
-    "vm-tests": 180,
+    "vm-tests": 240,
     "launchers": 110,
     "lint": 110,
     "molecule": 100,

@@ -107,7 +107,7 @@ def _name_in(base_dir: str, item: str) -> str:
 def _owner_of_home(base_dir: str, name: str) -> passwd.Entry:
     """Return an entry with the ids of the owner of ``<base_dir>/<name>``. Raises OSError and KeyStoreError."""
     path = store.home_of(store.key_directory(base_dir, name))
-    status = os.stat(path)
+    status = os.stat(f"{path}/.")  # else autofs in browse mode does not mount the home, and its mount point is root's
     if status.st_uid == 0:
         raise KeyStoreError(NO_KEYS, f"{path} belongs to root, and not to a user whose keys can be removed")
     return passwd.Entry(name, status.st_uid, status.st_gid, "", path, "")

@@ -82,6 +82,8 @@ def main() -> int:
     if machine == "selinux":
         load_selinux()
     Path("/run/hook-test-dev").mkdir()  # the sign of a bed: nothing here is anybody's but the tests'
+    if machine == "autofs":
+        return 0  # a file server is one without the hook
     install_hook()
     install_dropbear()
     add_users()
