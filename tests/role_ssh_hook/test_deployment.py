@@ -1390,7 +1390,21 @@ def test_systemd_runs_what_the_timers_are_for() -> None:
     abandoned.parent.parent.rmdir()
 
 
-def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[str, ...]) -> None:
+def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[str, ...], tmp_path: Path) -> None:
+    """On a node that was down during the first one, by the command of docs/day-2.md."""
+    page = (ROOT / "docs/day-2.md").read_text(encoding="utf-8")
+    (limit,) = re.findall(
+        r"^\$ ansible-playbook -i inventory\.yml (--limit \w+) ocihooks\.ssh\.remove$", page, re.MULTILINE
+    )
+    node = limit.split()[1]
+    inventory = tmp_path / "inventory.yml"
+    down = {"ansible_connection": "ssh", "ansible_host": "127.0.0.9", "ansible_port": 1}
+    inventory.write_text(json.dumps({"all": {"hosts": {node: down}}}), encoding="utf-8")
+    from_inventory = {**WITH_METRICS, "ansible_connection": None}
+    missed = play("remove", inventory=str(inventory), variables=from_inventory)
+    assert re.search(rf"^{node} +: .* unreachable=1 ", missed.said, re.MULTILINE), missed.said
+    assert LAUNCHER.exists()
+    inventory.write_text(json.dumps({"all": {"hosts": {node: {"ansible_connection": "local"}}}}), encoding="utf-8")
     known = Path("/var/lib/ocihooks-ssh/daemons/1-2-3")
     known.parent.mkdir(parents=True)
     known.touch()
@@ -1401,7 +1415,9 @@ def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", state / "users" / uid], check=True)
     CDI_SPEC.parent.mkdir()
     CDI_SPEC.write_text("start-ssh-daemon REQUIRE_USER_ANNOTATION=\n", encoding="utf-8")  # as of ours
-    removed = play("remove", before=as_on_systemd, variables=WITH_METRICS)
+    removed = play(
+        *("remove", *limit.split()), inventory=str(inventory), before=as_on_systemd, variables=from_inventory
+    )
     assert removed.status == 0, removed.said
     assert listing() == untouched
     assert not state.exists()
