@@ -20,7 +20,7 @@ endif
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 HERE := help venv lint unit# these need no root, and run on this machine itself; all others in the test system
-ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines real-suite el-policy audit-algorithms \
+ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines real-suite newest-engines real-apptainer el-policy audit-algorithms \
 	bench bench-deploy scale demo demo-down
 IN_TEST_SYSTEM := $(and $(wildcard /etc/testbed),$(filter /srv/checkout,$(CURDIR)))
 .PHONY: $(ALL)
@@ -69,6 +69,8 @@ help:
 	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
 	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
 	@echo 'make real-suite   the real Sarus Suite, which TREE=DIR has; with STARTS and STEPS as well'
+	@echo 'make newest-engines  the tests of starts, ends and the root directory with the engines that TREE=DIR has'
+	@echo 'make real-apptainer  ssh_hook attach for the Apptainer that TREE=DIR has'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
@@ -158,6 +160,14 @@ sarus-suite: venv
 
 real-engines real-suite: venv
 	@tests/testbed/molecule $@
+
+newest-engines: venv
+	@TB_DIR=$(CURDIR)/.cache/newest-bed tests/hook/run $(foreach name,engines lifecycle root,tests/hook/test_$(name).py) \
+		-k 'not readme' $(if $(TREE),,$(error TREE=DIR is missing: a directory with engines as installed))
+
+real-apptainer: venv
+	@TB_DIR=$(CURDIR)/.cache/newest-bed tests/hook/run tests/hook/real_apptainer.py \
+		$(if $(TREE),,$(error TREE=DIR is missing: a directory with Apptainer as installed))
 
 launch-real: venv
 	@tests/testbed/molecule launch-real

@@ -294,7 +294,7 @@ class RunningProcess:
             raise HookError(
                 ATTACH_REFUSED,
                 f"its container already has an SSH daemon, or the remains of one ({BASE} is mounted there): "
-                f"'ssh_hook detach {self.process.pid}' removes what attach created",
+                "'ssh_hook detach', with the same PID or name, removes what attach created",
             )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..node.job_record import JobRecord
     from .basis import Basis
 
+APPTAINER = "apptainer"
 _MAX_TEXT = 255  # characters; LISTEN_ADDRESSES, which `ports` are made of, has a limit of its own
 _MAX_STEP_DIGITS = 9  # batch and interactive steps have more
 

@@ -24,7 +24,7 @@ from ..oci.oci_config import Container, read_config
 from .attach import Attach, EndedBySupervisor, RunningRoot
 from .attach_introduction import Introduction
 from .basis import Basis
-from .description import engine_of
+from .description import APPTAINER, engine_of
 from .imitated_gate import Gate, OpenGate
 from .plan import StartPlan
 
@@ -44,11 +44,12 @@ def from_process(
     runtime_directory: str,
     without_seccomp: bool,
     annotations: dict[str, str],
+    instance: str,
 ) -> Attach:
     """Return the plan, with the other inputs of an attach. Raises HookError.
 
     `entry` is the caller's passwd entry. `runtime_directory` is the user's, where runtimes keep their state.
-    `annotations` are the user's requests.
+    `annotations` are the user's requests. `instance` is the name of Apptainer's instance, if the process is in one.
     """
     init = target.process
     cgroups = Cgroups(init.directory, rootless=True, may_stay_out=True)
@@ -69,6 +70,8 @@ def from_process(
     arguments, variables = monitor.find_above(init)
     identity, name, _bundle = monitor.container_of(arguments)
     engine_name = engine_of(bool(arguments), identity, cgroups)
+    if instance:
+        engine_name, name = APPTAINER, instance
     daemon_entry = basis.entry(engine_name, identity, name, variables, ("", caller), str(init.pid))
     root = RunningRoot(target, container, entry, settings, labels, namespaces, basis.server.programs.path)
     plan = StartPlan(

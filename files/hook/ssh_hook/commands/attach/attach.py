@@ -26,7 +26,7 @@ from ...oci.requests import named_by_variables, requested
 from ...oci.settings import Settings, parse_port_choice
 from ...start.attach import Attach, attach
 from ...start.from_process import from_process
-from . import attachments, job_step, leftovers, targets
+from . import apptainer, attachments, job_step, leftovers, targets
 
 DESCRIPTION = """Start an SSH daemon in one of your running containers.
 Without an argument, use your only container on this node, or list them if there are several."""
@@ -73,12 +73,11 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     if pid is None:
         return 1
     target = RunningProcess(pid, leftovers.are_of_killed_hook(RunningProcess(pid, may_be_served=True)))
-    supervisor = _start_supervisor(
-        target, lambda: _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
-    )
+    first = apptainer.first_process(target.process) if arguments.instance is not None else target.process
+    supervisor = _start_supervisor(target, lambda: _plan(target, entry, site, settings, arguments, annotations))
     if supervisor is None:
         return 1
-    step = job_step.foreign_step(target.process)
+    step = job_step.foreign_step(first)
     return job_step.wait_for_supervisor(supervisor, step) if step else 0
 
 
@@ -99,6 +98,8 @@ def _choose_target(arguments: Namespace) -> int | None:
     Raises HookError if the caller has no container.
     """
     pid = targets.chosen_pid(arguments)
+    if arguments.instance is not None:
+        return apptainer.start_shell(arguments.instance)
     if pid is not None:
         return pid
     containers = targets.find_containers()
@@ -118,13 +119,14 @@ def _plan(
     entry: Entry,
     site: Settings,
     settings: dict[str, str],
-    without_seccomp: bool,
+    arguments: Namespace,
     annotations: dict[str, str],
 ) -> Attach:
     """Plan the attach. Raises HookError, also if the process has exited, and OSError."""
     runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
+    instance = arguments.instance or ""
     try:
-        return from_process(target, entry, site, runtime, without_seccomp, annotations)
+        return from_process(target, entry, site, runtime, arguments.without_seccomp, annotations, instance)
     except (HookError, OSError):
         if target.process.is_alive():
             raise

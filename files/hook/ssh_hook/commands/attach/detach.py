@@ -9,7 +9,7 @@ from ...errors import NO_CONTAINER, HookError
 from ...log import WARNING, log
 from ...start.attach import still_mounted
 from ...start.server import require_undumpable
-from . import attachments, leftovers, targets
+from . import apptainer, attachments, leftovers, targets
 
 DESCRIPTION = """Stop the SSH daemon that attach started in one of your containers, and its sessions.
 Without an argument, use your only container on this node, or list them if there are several."""
@@ -26,6 +26,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     targets.require_user("detach")
     require_undumpable()
     pid = targets.chosen_pid(arguments)
+    if arguments.instance is not None:
+        pid = apptainer.attached_shell(arguments.instance)
     candidates = [pid] if pid is not None else leftovers.attached() or leftovers.find()
     if not candidates:
         raise HookError(NO_CONTAINER, "you have attached no SSH daemon on this node")

@@ -22,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that select a container."""
     parser.add_argument("pid", nargs="?", metavar="PID", help="PID on this node of a process in the container")
     parser.add_argument("--name", metavar="NAME", help="the name of one of your podman containers")
+    parser.add_argument("--instance", metavar="NAME", help="the name of one of your Apptainer instances")
 
 
 def require_user(command: str) -> None:
@@ -33,9 +34,12 @@ def require_user(command: str) -> None:
 
 
 def chosen_pid(arguments: Namespace) -> int | None:
-    """Return the pid of the process that `arguments` name, or None if they name none. Raises HookError."""
-    if None not in (arguments.name, arguments.pid):
-        raise HookError(ARGUMENTS_WRONG, "give a PID or --name, not both")
+    """Return the pid of the process that `arguments` name, or None if they name none or an instance.
+
+    Raises HookError.
+    """
+    if [arguments.pid, arguments.name, arguments.instance].count(None) < 2:
+        raise HookError(ARGUMENTS_WRONG, "give only one of PID, --name and --instance")
     if arguments.name is not None:
         return _pid_of_name(arguments.name)
     text = arguments.pid

@@ -29,9 +29,16 @@ def test_no_pid(text: str) -> None:
         pid(text)
 
 
-def test_pid_and_name() -> None:
-    with pytest.raises(HookError, match="not both"):
-        pid("4711", "--name", "mine")
+@pytest.mark.parametrize(
+    "words", [("4711", "--name", "mine"), ("4711", "--instance", "mine"), ("--name", "mine", "--instance", "mine")]
+)
+def test_two_targets(words: tuple[str, ...]) -> None:
+    with pytest.raises(HookError, match="give only one of PID, --name and --instance"):
+        pid(*words)
+
+
+def test_instance() -> None:
+    assert pid("--instance", "mine") is None
 
 
 def test_name_without_podman(monkeypatch: pytest.MonkeyPatch) -> None:
