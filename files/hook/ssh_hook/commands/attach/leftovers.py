@@ -12,7 +12,7 @@ from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.fast_stdlib import closing, os
 from ...linux.mounts import mount_id
 from ...linux.process import Process
-from ...linux.process_search import own_processes
+from ...linux.process_search import ask_own_processes
 from ...node.engine import Engine
 from ...node.entry_reader import collect_own
 from ...node.inventory import Daemon, find_daemons
@@ -79,19 +79,18 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
 def _require_unused(target: RunningProcess) -> None:
     """Raise HookError if a daemon without an entry runs in the container of `target`, as one of an earlier version."""
     mounts = target.mounts.of_programs()
-    for process in own_processes(time.monotonic() + _TIMEOUT):
-        try:
-            with closing(process.open("exe", os.O_PATH)) as program:
-                is_daemon = mount_id(program) in mounts
-        except OSError:
-            continue  # it has exited
-        if is_daemon:
-            raise HookError(
-                ATTACH_REFUSED,
-                f"process {process.pid} ({targets.name_of(process.pid)}) runs from the hook's mounts in the container "
-                f"of process {target.process.pid}, and has no entry: nothing was unmounted; if attach started it, end "
-                "it, and detach again",
-            )
+
+    def runs_from_them(process: Process) -> bytes:
+        with closing(process.open("exe", os.O_PATH)) as program:
+            return b"yes" if mount_id(program) in mounts else b""
+
+    for pid in ask_own_processes(runs_from_them, time.monotonic() + _TIMEOUT):
+        raise HookError(
+            ATTACH_REFUSED,
+            f"process {pid} ({targets.name_of(pid)}) runs from the hook's mounts in the container of process "
+            f"{target.process.pid}, and has no entry: nothing was unmounted; if attach started it, end it, and detach "
+            "again",
+        )
 
 
 def _kill(daemon: Daemon) -> None:
