@@ -1,7 +1,7 @@
 """Fuzzes every target for a bounded time, two at a time: campaign.py SECONDS (of all together).
 
 A failing input stays in .cache/fuzz/failing, and is shown by .cache/fuzz/venv/bin/python tests/fuzz/fuzz.py TARGET
-FILE, or of a target in C by its program, .cache/fuzz/c-*/TARGET FILE. The exit status is 0 when there was none.
+FILE. The exit status is 0 when there was none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import c_targets
 from corpus import CACHE, FOUND, HERE, PYTHON, kept, names, unpack
 
 ROOT = HERE.parents[1]
@@ -25,7 +24,7 @@ LONGEST = 300  # characters
 
 
 class Outcome(NamedTuple):
-    """How one target went: inputs run, edges of its code that they reach, whether one failed, and the log."""
+    """How one target went: inputs run, edges of the hook's code that they reach, whether one failed, and the log."""
 
     target: str
     inputs: int
@@ -34,13 +33,13 @@ class Outcome(NamedTuple):
     log: str
 
 
-def fuzz(target: str, command: list[str | Path], seconds: int) -> Outcome:
-    """Fuzz one target by its command, beginning with what is kept and what was found before."""
+def fuzz(target: str, seconds: int) -> Outcome:
+    """Fuzz one target, beginning with what is kept and what was found before."""
     unpack(kept(target), FOUND / target)
-    (FAILING / target).parent.mkdir(parents=True, exist_ok=True)
+    FAILING.mkdir(parents=True, exist_ok=True)
     arguments = [f"-max_total_time={seconds}", f"-artifact_prefix={FAILING}/{target}-", *INPUT_LIMITS]
     done = subprocess.run(
-        [*command, *arguments, "-print_final_stats=1", FOUND / target],
+        [PYTHON, "-B", HERE / "fuzz.py", target, *arguments, "-print_final_stats=1", FOUND / target],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -75,13 +74,10 @@ def main(arguments: list[str]) -> int:
         return 2
     interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
     subprocess.run([ROOT / "tests" / "venv", CACHE / "venv", ROOT / "requirements/fuzz.txt", interpreter], check=True)
-    programs = c_targets.programs(CACHE)
-    commands: dict[str, list[str | Path]] = {name: [PYTHON, "-B", HERE / "fuzz.py", name] for name in names()}
-    commands |= {name: [programs / name] for name in c_targets.NAMES}
-    targets = list(commands)
+    targets = names()
     seconds = max(1, int(arguments[0]) * PARALLEL // len(targets))
     with ThreadPoolExecutor(PARALLEL) as pool:
-        outcomes = list(pool.map(lambda target: fuzz(target, commands[target], seconds), targets))
+        outcomes = list(pool.map(lambda target: fuzz(target, seconds), targets))
     for outcome in outcomes:
         report(outcome)
     print(f"{sum(outcome.inputs for outcome in outcomes)} inputs, {seconds} s for each of {len(targets)} targets")
