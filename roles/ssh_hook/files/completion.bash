@@ -25,8 +25,8 @@ _ssh_hook() {
             why) options="--json --job" ;;
             doctor) options="--json --node --probe" ;;
             sweep) options="--metrics" ;;
-            attach) options="--name --port --without-seccomp" ;;
-            detach) options="--name" ;;
+            attach) options="--name --instance --port --without-seccomp" ;;
+            detach) options="--name --instance" ;;
             *) options="" ;;
         esac
         options="$options --verbose --debug --help --version"
