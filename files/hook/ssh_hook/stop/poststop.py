@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ..errors import SYSTEM, HookError, LateError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..linux.process import pid_is_taken
 from ..log import DEBUG, ERROR, log
 from ..node import record
 from ..node.places import ENTRIES
@@ -31,9 +32,9 @@ def poststop(state: State) -> None:
             try:
                 end_recorded(known)
             except LateError as error:
-                # The user blocks the removal of the pidfile, or questions about another process that has the daemon's
-                # pid by now: the daemon itself executes nothing.
-                log(ERROR, str(error), error.kind)
+                if pid_is_taken(known.pid):
+                    raise  # nobody can tell whether that is the daemon: its record stays, and a sweep asks again
+                log(ERROR, str(error), error.kind)  # it has exited; the user only blocks the removal of the pidfile
             if known.door and not known.door.startswith(f"{ENTRIES}/"):
                 from ..node.own_places import remove_door  # here: a rootful engine's container needs none
 
