@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,7 +196,8 @@ def test_supervisor_that_is_killed(key: Path, name: str, is_daemon_killed: bool)
     instance = Instance(MODES[name], key)
     for pid, program in sorted(processes().items(), key=lambda each: each[1] != "ssh_hook"):
         if program == "ssh_hook" or is_daemon_killed:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # the server's child ends with the server
+                os.kill(pid, signal.SIGKILL)
     wait_for(lambda: is_gone(instance.init()), "end of the shell")
     if not is_daemon_killed or MODES[name].has_ssh:
         refused = hook("attach", "--instance", NAME, "--port", str(PORT + 1)).err.decode()
