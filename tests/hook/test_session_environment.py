@@ -60,7 +60,11 @@ def of_session(container: Container, *, is_login: bool = False) -> dict[str, str
 
 
 def runs(pid: int, name: str) -> Callable[[], bool]:
-    return lambda: Path(f"/proc/{pid}/comm").read_text(encoding="utf-8") == f"{name}\n"
+    """Tell whether a process has executed the program `name`: during execve(2) its environment is empty."""
+    process = Path(f"/proc/{pid}")
+    return lambda: (
+        (process / "comm").read_text(encoding="utf-8") == f"{name}\n" and (process / "environ").read_bytes() != b""
+    )
 
 
 @pytest.fixture(name="entry", scope="module")

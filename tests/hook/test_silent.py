@@ -87,7 +87,7 @@ def test_the_end_of_another_users_container(start: Start, key: Path) -> None:
 
 
 def test_poststop_of_a_record_with_its_pid(silent: int, tmp_path: Path) -> None:
-    """As of a daemon that has ended, whose pid bob's process has got. A sweep removes the record once that has exited."""
+    """As of a daemon that has ended, whose pid bob's process has got. A sweep removes its record later."""
     record = write_record(tmp_path, of(silent))
     begun = time.monotonic()
     status, out, err = call_hook({"ociVersion": "1.0.2", "id": "x", "status": "stopped", "bundle": str(tmp_path)})

@@ -1331,6 +1331,22 @@ PROMISES = (
     ),
     Fault(
         "No process of a user keeps another user's commands, or root's, waiting by silence in `/proc`",
+        "end_daemon",
+        "            if time.monotonic() > deadline:\n                has_sessions",
+        "            if False:\n                has_sessions",
+        "unit/hook/stop/test_rules.py::test_a_daemon_whose_sessions_cannot_be_found",
+        "the deadline was not looked at within a scan",
+    ),
+    Fault(
+        "No process of a user keeps another user's commands, or root's, waiting by silence in `/proc`",
+        "ask_own_processes",
+        "if len(own) - len(answers) >= MOST_SILENT:",
+        "if False:",
+        "unit/hook/linux/test_process_search.py::test_a_search_through",
+        "DID NOT RAISE .*LateError",
+    ),
+    Fault(
+        "No process of a user keeps another user's commands, or root's, waiting by silence in `/proc`",
         "ask_own_processes",
         " if _may_be_own(process, own_map)",
         "",

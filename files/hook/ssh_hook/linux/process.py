@@ -213,10 +213,6 @@ class Process:
         """Send SIGSTOP in the same way."""
         self._send(signal.SIGSTOP)
 
-    def resume(self) -> None:
-        """Send SIGCONT in the same way."""
-        self._send(signal.SIGCONT)
-
     def _send(self, number: int) -> None:
         try:
             signal.pidfd_send_signal(self.directory, number)  # accepts a directory in /proc as a pidfd

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _PATIENCE = 0.5  # seconds
-_MOST_SILENT = 4  # processes
+MOST_SILENT = 4  # processes
 
 
 def ask(
     question: Callable[[int], bytes],
     pids: Iterable[int],
     patience: float | None = None,
-    most_silent: int = _MOST_SILENT,
+    most_silent: int = MOST_SILENT,
 ) -> dict[int, bytes]:
     """Return the answers to a `question` about each of `pids`; without those of processes that are silent.
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 
 from ..errors import SYSTEM, LateError
-from .fast_stdlib import TYPE_CHECKING, os, read_file
+from .fast_stdlib import TYPE_CHECKING, exists, os, read_file
 from .identity import IdMap
 from .process import Process, all_processes, pid_is_taken
-from .process_questions import ask
+from .process_questions import MOST_SILENT, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,8 @@ def are_running(identities: Iterable[tuple[int, int]]) -> list[bool]:
     Raises OSError if no process can be started.
     """
     wanted = list(identities)
-    start_times = ask(_start_time, {pid for pid, _start_time in wanted if pid_is_taken(pid)})
+    # By /proc, which may show another pid namespace than the caller's.
+    start_times = ask(_start_time, {pid for pid, _start_time in wanted if exists(f"/proc/{pid}")})
     return [
         start_times[pid] == b"%d" % start_time if start_times.get(pid) else pid_is_taken(pid)
         for pid, start_time in wanted
@@ -52,7 +53,7 @@ def ask_own_processes(question: Callable[[Process], bytes], deadline: float) -> 
     """Return the answers to a `question` about the caller's processes, by pid, without those that are empty.
 
     These are also the processes in user namespaces that map the caller. For root they are all. The rest is as for
-    `ask`. Raises LateError at the `deadline`.
+    `ask`. Raises LateError at the `deadline`, and if too many do not answer.
     """
     own_map = read_file("/proc/self/uid_map")
     own = [process.pid for process in processes_until(deadline) if _may_be_own(process, own_map)]
@@ -64,6 +65,8 @@ def ask_own_processes(question: Callable[[Process], bytes], deadline: float) -> 
 
     answers = ask(ask_one, own)
     require_time(deadline)
+    if len(own) - len(answers) >= MOST_SILENT:  # the rest was not asked
+        raise LateError(SYSTEM, "several of the processes here do not answer in /proc: end those that hang in exec")
     return {pid: answer for pid, answer in answers.items() if answer}
 
 

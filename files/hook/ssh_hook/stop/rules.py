@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..node.record import Record
 
 _TIMEOUT = 5.0  # seconds
+_GRACE = 1.0  # seconds for a daemon that was killed
 _POLL = 0.002  # seconds
 
 
@@ -56,11 +57,11 @@ def require_end(daemon: Process, has_own_mounts: bool = False) -> None:
 
 
 def end_daemon(daemon: Process, has_own_mounts: bool = False, proc: int | None = None) -> bool:
-    """Kill the daemon's sessions, then the daemon; return whether the daemon has exited in time.
+    """Kill the daemon's sessions, then the daemon; return whether the daemon has exited.
 
     If the daemon `has_own_mounts`, the sessions are all processes in its mount namespace. Otherwise, or where that is
     unknown, they are the daemon's descendants, except the caller. Only processes visible in /proc, or the open `proc`,
-    count.
+    count. A user can make a scan of all processes slow. So at the deadline the daemon and its descendants are killed.
     """
     deadline = time.monotonic() + _TIMEOUT
     spared = {daemon.pid, os.getpid()}
@@ -68,11 +69,13 @@ def end_daemon(daemon: Process, has_own_mounts: bool = False, proc: int | None =
     daemon.stop()  # otherwise it may exit with its server, before the server's new sessions have been found
     while daemon.is_alive():
         if time.monotonic() > deadline:
-            daemon.resume()
-            return False
+            return _kill_with_descendants(daemon, proc)
         sessions = _Sessions(daemon, has_own_mounts, proc)
         has_sessions = False
         for process in all_processes(proc):
+            if time.monotonic() > deadline:
+                has_sessions = True  # for all that is known
+                break
             if sessions.include(process) and process.pid not in spared and process.is_alive():
                 process.kill()
                 killed.add(process.pid)
@@ -84,6 +87,19 @@ def end_daemon(daemon: Process, has_own_mounts: bool = False, proc: int | None =
     while time.monotonic() < deadline and any(_is_alive(pid, proc) for pid in killed):
         time.sleep(_POLL)
     return True
+
+
+def _kill_with_descendants(daemon: Process, proc: int | None) -> bool:
+    """Kill the daemon and its descendants, except the caller; return whether the daemon has exited soon."""
+    family = descendants(daemon.pid, proc) - {os.getpid()}
+    for process in all_processes(proc):
+        if process.pid in family and parent_of(process) in family:
+            process.kill()
+    daemon.kill()
+    deadline = time.monotonic() + _GRACE
+    while daemon.is_alive() and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return not daemon.is_alive()
 
 
 def _is_alive(pid: int, proc: int | None) -> bool:

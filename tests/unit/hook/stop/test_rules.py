@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -131,13 +132,35 @@ def test_sessions_without_mounts_end_by_descent(
     stranger.close()
 
 
-def test_a_daemon_that_does_not_end_in_time_goes_on(
+def test_a_daemon_whose_sessions_cannot_be_found_in_time_ends_with_its_descendants(
+    daemon: tuple[Process, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user can have processes whose mounts take long to list, and a container must not outlive its end for them."""
+    process, session = daemon
+    asked: list[int] = []
+
+    def slow_first_mount(self: Process) -> bytes:
+        asked.append(self.pid)
+        time.sleep(0.2)
+        return OTHER
+
+    monkeypatch.setattr(rules, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(Process, "first_mount", slow_first_mount)
+    monkeypatch.setattr(Process, "mounts", lambda _process: {ROOT})
+    assert rules.end_daemon(process, has_own_mounts=True)
+    assert len(asked) < 5, "the deadline was not looked at within a scan"
+    assert [found.pid for found in all_processes() if found.pid == session and found.is_alive()] == []
+    assert Process(os.getpid()).is_alive()
+
+
+def test_a_daemon_that_no_signal_reaches_has_not_ended(
     daemon: tuple[Process, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, _session = daemon
     monkeypatch.setattr(rules, "_TIMEOUT", -1.0)
+    monkeypatch.setattr(rules, "_GRACE", 0.1)
+    monkeypatch.setattr(Process, "kill", lambda _process: None)
     assert not rules.end_daemon(process, has_own_mounts=True)
-    assert process._status(b"State:")[0] != b"T"
 
 
 def test_what_is_killed_with_the_daemon_has_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
