@@ -33,7 +33,7 @@ LISTED = re.compile(  # a program and its digest in the SBOM, as the role writes
 )
 RELEASE = re.compile(r"dropbear-[0-9A-Za-z][0-9A-Za-z._+-]*-[0-9a-f]{12}")  # name of a release's directory
 SECONDS = 60  # for a program to print its version
-MOST_SILENT = 100  # processes that cost half a second each, since their users keep the modules waiting
+MOST_SILENT = 100  # processes that cost a second each, since their users keep the modules waiting
 
 
 class NotInstalled(Exception):

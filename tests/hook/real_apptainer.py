@@ -180,7 +180,7 @@ def test_refusals() -> None:
     pid = run(["pgrep", "-u", "alice", "appinit"]).checked().text
     assert_one_line(hook("attach", pid).err.decode(), "(appinit)", kind="attach-refused")
     hook("attach", "--instance", NAME, "--port", "1").err.decode()
-    assert not processes()
+    wait_for(lambda: not processes(), "end of the supervisor")
     assert not shells()
 
 
@@ -203,7 +203,7 @@ def test_supervisor_that_is_killed(key: Path, name: str, is_daemon_killed: bool)
         refused = hook("attach", "--instance", NAME, "--port", str(PORT + 1)).err.decode()
         assert_one_line(refused, "ssh_hook detach", kind="attach-refused")
         hook("detach", "--instance", NAME).checked()
-    assert not processes()
+    wait_for(lambda: not processes(), "end of the supervisor")
     assert not shells()
     attach()
     assert instance.exec("echo", "served").checked().text == "served"

@@ -554,7 +554,7 @@ def test_groups_that_the_process_lacks(launch: Launch) -> None:
     done = run(command)
     assert_one_line(done.err.decode(), "lacks the groups 100, 1234 that you have")
     assert done.status == 1
-    assert processes() == {}
+    wait_for(lambda: processes() == {}, "end of the supervisor")
 
 
 def test_groups_that_the_caller_lacks(image: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import NoReturn
 
-_PATIENCE = 0.5  # seconds
+_PATIENCE = 1.0  # seconds: a busy node may let the child wait
 MOST_SILENT = 4  # processes
 
 
@@ -32,7 +32,7 @@ def ask(
     """Return the answers to a `question` about each of `pids`; without those of processes that are silent.
 
     An answer has no line break. It is empty if the question raises OSError: the process has exited, or is hidden. A
-    silent process costs `patience` seconds, by default half a second; after `most_silent` of them, the rest is not
+    silent process costs `patience` seconds, by default a second; after `most_silent` of them, the rest is not
     asked. The caller must have one thread. Raises OSError if there can be no child.
     """
     left = list(pids)
