@@ -32,9 +32,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from ._linux.fast_stdlib import MAX_LINKS
 from ._linux.ownership import other_writers
 from ._linux.resolution import File, UnreachableError, open_above, open_entry, resolve
+from .fast_stdlib import MAX_LINKS
 
 Identity = tuple[int, int]
 """Device and inode number of a file."""

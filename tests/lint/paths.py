@@ -98,7 +98,7 @@ REASONS = {
     "keys/dropbearkey.py Dropbearkey._execute": AS_USER,
     "keys/dropbearkey.py _in_fips_mode": KERNEL,
     "keys/dropbearkey.py _read_key": AS_USER,
-    "keys/fast_stdlib.py exists": CALLERS,
+    "fast_stdlib.py exists": CALLERS,
     "keys/store.py open_parent": AS_USER,
     "keys/writer.py removable": DESCRIPTOR,
     "keys/writer.py _contents": DESCRIPTOR,

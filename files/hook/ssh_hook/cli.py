@@ -8,7 +8,7 @@ import sys
 
 from . import VERSION
 from .errors import describe_failure, kind_of
-from .linux.fast_stdlib import TYPE_CHECKING, environment, os, signal
+from .fast_stdlib import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
 from .oci.state import read_state
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .commands import COMMON_FLAGS, flags_of
-from .linux.fast_stdlib import TYPE_CHECKING
+from .fast_stdlib import TYPE_CHECKING
 from .log import DEBUG, INFO, log
 
 if TYPE_CHECKING:

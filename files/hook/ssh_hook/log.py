@@ -8,7 +8,7 @@ the file that the user can read: node/last_messages.py.
 from __future__ import annotations
 
 from .errors import LateError
-from .linux.fast_stdlib import TYPE_CHECKING, os
+from .fast_stdlib import TYPE_CHECKING, os
 
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters

@@ -16,8 +16,8 @@ from __future__ import annotations
 import errno
 import time
 
+from .fast_stdlib import os
 from .linux import syscalls
-from .linux.fast_stdlib import os
 
 WARNING, ERROR = 4, 3  # severities of RFC 5424
 _DAEMON = 3  # a facility of RFC 5424

@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from ssh_hook import fast_stdlib
 from ssh_hook.errors import HookError
-from ssh_hook.keys import fast_stdlib
 from ssh_hook.linux import cgroups as module
 from ssh_hook.linux import mounts, syscalls
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

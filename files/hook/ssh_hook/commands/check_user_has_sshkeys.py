@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from ..fast_stdlib import TYPE_CHECKING
 from ..keys import store
-from ..linux.fast_stdlib import TYPE_CHECKING
 from ..log import INFO, log
 from ..node.caller import caller, describe
 

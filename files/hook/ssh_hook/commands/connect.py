@@ -21,8 +21,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
+from ..fast_stdlib import write_all
 from ..linux import syscalls, user_namespaces
-from ..linux.fast_stdlib import write_all
 from ..log import WARNING, log
 from ..node.inventory import LOOPBACK, Daemon, find_daemons
 from ..oci.annotations import parse_seconds

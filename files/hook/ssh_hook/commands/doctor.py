@@ -15,6 +15,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..fast_stdlib import closing
 from ..health import hook_files
 from ..health.checks import (
     CLIENT_PROGRAMS,
@@ -33,7 +34,6 @@ from ..health.unserved import look, unserved
 from ..keys import store, writer
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..linux import syscalls
-from ..linux.fast_stdlib import closing
 from ..linux.identity import Identity
 from ..linux.process import Process, sees_all_processes
 from ..log import one_line

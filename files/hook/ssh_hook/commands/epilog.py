@@ -8,7 +8,7 @@ It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..node import job_record
 from ..schedulers import jobs
 from ..schedulers.node_call import bounded

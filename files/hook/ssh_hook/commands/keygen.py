@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 
 from ..errors import NO_KEYS, SETTING_WRONG
+from ..fast_stdlib import TYPE_CHECKING
 from ..keys import writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
-from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node.caller import caller, describe, dropbearkey
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 from itertools import islice
 
 from ..errors import SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..log import WARNING, log
 from ..system_log import NAME
 

@@ -8,8 +8,8 @@ import stat
 from argparse import ArgumentParser, Namespace
 
 from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, kind_of_os
+from ..fast_stdlib import closing
 from ..keys import name_service
-from ..linux.fast_stdlib import closing
 from ..node.public_file import MODE, replace
 
 DESCRIPTION = "Write the output of 'getent passwd' to FILE, and print whether the file changed."

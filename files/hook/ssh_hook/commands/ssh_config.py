@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from glob import glob
 
 from ..errors import SYSTEM, HookError, kind_of_os, printable
-from ..linux.fast_stdlib import closing, read_all
+from ..fast_stdlib import closing, read_all
 from ..linux.files import remove_leftovers, replace_files
 
 _MAX_SIZE = 1 << 20  # bytes

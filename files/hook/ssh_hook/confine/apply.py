@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import SECCOMP_UNKNOWN, HookError
+from ..fast_stdlib import TYPE_CHECKING, os, signal
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..linux.ids import set_groups
 from .rlimits import INFINITE, limit, ordinal
 from .seccomp import make_filter

@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import INSTALL_DAMAGED, SECCOMP_UNKNOWN, HookError, printable
+from ..fast_stdlib import TYPE_CHECKING, closing, fsencode, os
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os
 
 if TYPE_CHECKING:
     from ..oci.json_reader import Node

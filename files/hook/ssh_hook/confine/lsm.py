@@ -9,7 +9,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 from __future__ import annotations
 
 from ..errors import LSM_REFUSED, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
+from ..fast_stdlib import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
 
 if TYPE_CHECKING:
     from ..linux.process import Process

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, os
 
 if TYPE_CHECKING:
     from collections.abc import Callable

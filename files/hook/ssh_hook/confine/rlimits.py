@@ -7,8 +7,8 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 from __future__ import annotations
 
 from ..errors import CONFINEMENT_REFUSED, NO_MEMORY, HookError, printable
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..oci.oci_config import Container

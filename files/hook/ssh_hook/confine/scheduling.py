@@ -10,8 +10,8 @@ ioprio_set(2), set_mempolicy(2), personality(2).
 from __future__ import annotations
 
 from ..errors import CONFINEMENT_REFUSED, HookError, printable
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import is_decimal
 from .rlimits import ordinal
 

@@ -10,7 +10,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 from __future__ import annotations
 
 from ..errors import SECCOMP_UNKNOWN, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, sha256, stat
+from ..fast_stdlib import TYPE_CHECKING, closing, fsencode, os, sha256, stat
 from ..linux.files import is_own, read_own, replace_files
 from ..node.locks import make_place
 

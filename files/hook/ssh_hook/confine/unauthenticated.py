@@ -7,8 +7,8 @@ of the container's own processes.
 
 from __future__ import annotations
 
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING
 from .rlimits import limit
 
 if TYPE_CHECKING:

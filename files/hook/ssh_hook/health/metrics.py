@@ -14,7 +14,7 @@ import stat
 import time
 
 from ..errors import INTERNAL, NOT_TRUSTED, HookError, kind_of_os
-from ..linux.fast_stdlib import closing
+from ..fast_stdlib import closing
 from ..linux.files import is_own, read_own
 from ..node import last_messages, places, user_child
 from ..node.inventory import find_all_daemons

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import CONFIG_WRONG, HookError, LateError, printable
+from ..fast_stdlib import closing, fsdecode, read_all
 from ..linux import disposable_process
-from ..linux.fast_stdlib import closing, fsdecode, read_all
 from ..linux.process import Process
 from ..linux.process_search import ask_own_processes
 from ..log import WARNING, log

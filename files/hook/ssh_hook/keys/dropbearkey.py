@@ -9,8 +9,8 @@ written to a disk or a file server, and a killed process leaves only an unused k
 
 from __future__ import annotations
 
+from ..fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all, read_file, signal
 from .errors import NO_KEYS, KeyStoreError, kind_of_os
-from .fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all, read_file, signal
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -9,8 +9,8 @@ and as short as possible (RFC 4251, section 5). Dropbear's private keys are sequ
 
 from __future__ import annotations
 
+from ..fast_stdlib import TYPE_CHECKING, fsencode, sha256
 from .errors import KEYS_DAMAGED, REPLACE, KeyStoreError
-from .fast_stdlib import TYPE_CHECKING, fsencode, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ counts, as for getpwnam(3).
 
 from __future__ import annotations
 
-from .fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

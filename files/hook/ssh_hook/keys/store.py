@@ -29,8 +29,8 @@ from __future__ import annotations
 
 import errno
 
+from ..fast_stdlib import closing, os, read_all, stat
 from .errors import KEYS_DAMAGED, KEYS_UNSAFE, NO_KEYS, REPLACE, KeyStoreError, MissingHomeError, MissingKeysError
-from .fast_stdlib import closing, os, read_all, stat
 from .formats import blob_fingerprint, check_private_key, public_blob, public_line
 
 PRIVATE_KEY = "id_dropbear"

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import errno
 
+from ..fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
 from .errors import (
     KEYS_DAMAGED,
     KEYS_UNSAFE,
@@ -39,7 +40,6 @@ from .errors import (
     MissingLibraryError,
     kind_of_os,
 )
-from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
 from .formats import (
     HOST_KEY_ALIAS,
     key_comment,

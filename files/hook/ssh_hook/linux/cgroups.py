@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import SYSTEM, ContainerEndedError, HookError
+from ..fast_stdlib import fsdecode, os, read_file
 from . import syscalls
-from .fast_stdlib import fsdecode, os, read_file
 from .job_names import is_number, is_pbs
 from .mounts import unescape
 

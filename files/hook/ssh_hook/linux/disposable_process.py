@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 
 from ..errors import HOME_HANGS, NO_MEMORY, HookError, LateError, describe_failure, kind_of, known_kind
+from ..fast_stdlib import TYPE_CHECKING, closing, os, signal, write_all
 from . import syscalls
-from .fast_stdlib import TYPE_CHECKING, closing, os, signal, write_all
 from .files import close_all_but
 from .ids import become
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, read_all, stat, write_all
+from ..fast_stdlib import TYPE_CHECKING, closing, create_file, os, read_all, stat, write_all
 from .ownership import only_user_can_change
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from ..fast_stdlib import os
 from . import ids, syscalls
-from .fast_stdlib import os
 
 _ALL_IDS = 2**32 - 1
 

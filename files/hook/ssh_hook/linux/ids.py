@@ -9,7 +9,7 @@ may use them either: otherwise a module could read files that a start cannot.
 
 from __future__ import annotations
 
-from .fast_stdlib import os, read_file
+from ..fast_stdlib import os, read_file
 
 
 def become(uid: int, gid: int) -> None:

@@ -8,8 +8,8 @@ If that file system hangs, so does the read. So a disposable process reads.
 from __future__ import annotations
 
 from ..errors import HOME_HANGS, SYSTEM, HookError, LateError
+from ..fast_stdlib import closing, os, read_all
 from . import disposable_process, syscalls
-from .fast_stdlib import closing, os, read_all
 
 
 def read_memory(

@@ -7,8 +7,8 @@ That works on every kernel, and needs one system call instead of four with fsope
 from __future__ import annotations
 
 from ..errors import MOUNT_REFUSED, SYSTEM, HookError
+from ..fast_stdlib import fsencode, os, read_file
 from . import syscalls
-from .fast_stdlib import fsencode, os, read_file
 from .identity import ActingAs, Identity
 
 SOURCE = b"ocihooks-ssh"  # the source of the hook's file systems in mountinfo

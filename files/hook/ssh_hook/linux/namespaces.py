@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import SYSTEM, ContainerEndedError, HookError
+from ..fast_stdlib import os
 from . import syscalls
-from .fast_stdlib import os
 from .files import is_same
 
 _KINDS = {

@@ -10,7 +10,7 @@ symbolic link has no meaning.
 
 from __future__ import annotations
 
-from .fast_stdlib import os, stat
+from ..fast_stdlib import os, stat
 
 
 def other_writers(uid: int, mode: int, user: int) -> tuple[bool, bool, bool]:

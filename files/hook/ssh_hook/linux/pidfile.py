@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import errno
 
+from ..fast_stdlib import closing, os, stat
 from . import syscalls
-from .fast_stdlib import closing, os, stat
 
 MAX_PIDFILE = 32  # bytes: the digits of a pid, and a newline
 

@@ -9,7 +9,7 @@ Formats: proc_pid_stat(5), proc_pid_status(5), proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-from .fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
+from ..fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

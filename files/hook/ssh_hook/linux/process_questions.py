@@ -13,7 +13,7 @@ The collection's `module_utils/_linux` has a symbolic link to this file.
 
 from __future__ import annotations
 
-from .fast_stdlib import TYPE_CHECKING, closing, os, read_all, signal, write_all
+from ..fast_stdlib import TYPE_CHECKING, closing, os, read_all, signal, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from ..errors import SYSTEM, LateError
-from .fast_stdlib import TYPE_CHECKING, exists, os, read_file
+from ..fast_stdlib import TYPE_CHECKING, exists, os, read_file
 from .identity import IdMap
 from .process import Process, all_processes, pid_is_taken
 from .process_questions import MOST_SILENT, ask

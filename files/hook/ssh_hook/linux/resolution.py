@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 
-from .fast_stdlib import MAX_LINKS, TYPE_CHECKING, os, stat
+from ..fast_stdlib import MAX_LINKS, TYPE_CHECKING, os, stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

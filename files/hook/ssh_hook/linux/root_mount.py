@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import ROOT_NOT_A_MOUNT, HookError
-from .fast_stdlib import TYPE_CHECKING, closing, os, read_file
+from ..fast_stdlib import TYPE_CHECKING, closing, os, read_file
 from .files import is_same
 from .mounts import mount_id
 from .rootfs import open_in_root

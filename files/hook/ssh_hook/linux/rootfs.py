@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import IMAGE_UNFIT, HookError, NotCreatedError, kind_of_os
+from ..fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
 from . import syscalls
-from .fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
 from .files import is_same, open_without_links
 from .identity import ROOT, ActingAs, Identity
 from .mounts import mount_id

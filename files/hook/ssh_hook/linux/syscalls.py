@@ -13,7 +13,7 @@ import sys
 import time
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 
-from .fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000

@@ -6,7 +6,7 @@ from __future__ import annotations
 import fcntl
 import sys
 
-from .fast_stdlib import os
+from ..fast_stdlib import os
 from .files import is_same
 
 _NS_GET_USERNS = 0xB701

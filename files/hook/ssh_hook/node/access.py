@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import NOT_TRUSTED, HookError
-from ..linux.fast_stdlib import os, read_file, stat
+from ..fast_stdlib import os, read_file, stat
 
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")  # whoever sees the second one has both
 _ACL_VERSION = 2

@@ -7,7 +7,7 @@ Format: crun's status and runc's state.json, which name the pid of the container
 from __future__ import annotations
 
 from ..errors import HookError
-from ..linux.fast_stdlib import closing, os
+from ..fast_stdlib import closing, os
 from ..linux.process import MAX_PID
 from ..oci.json_reader import Node, parse, read_document
 

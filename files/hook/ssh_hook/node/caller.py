@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from ..errors import INSTALL_DAMAGED, SETTING_WRONG, USER_UNKNOWN
+from ..fast_stdlib import TYPE_CHECKING, exists, os
 from ..keys import passwd, store
 from ..keys.dropbearkey import Dropbearkey
 from ..keys.errors import KeyStoreError
-from ..linux.fast_stdlib import TYPE_CHECKING, exists, os
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

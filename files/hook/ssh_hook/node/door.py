@@ -21,8 +21,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
+from ..fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsencode, os, read_file
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsencode, os, read_file
 from ..linux.process import pid_namespace
 from . import own_places, places
 from .engine import JOBS_PLACE, read_map

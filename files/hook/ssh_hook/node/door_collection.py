@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, os
+from ..fast_stdlib import TYPE_CHECKING, basename, os
 from ..linux.files import names
 from ..linux.process import MAX_PID, is_decimal, pid_namespace
 from ..linux.process_search import are_running

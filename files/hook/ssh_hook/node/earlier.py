@@ -6,7 +6,7 @@ Any user can look up these names, so root removes them in a process that can be 
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import closing, fsdecode, os, read_all
+from ..fast_stdlib import closing, fsdecode, os, read_all
 from ..linux.files import READ, SEARCH, names
 from .access import open_roots
 from .door_collection import of_ended_daemons

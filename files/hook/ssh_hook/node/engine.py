@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file
+from ..fast_stdlib import TYPE_CHECKING, os, read_file
 from ..linux.identity import Identity, IdMap
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import SYSTEM
-from ..linux.fast_stdlib import TYPE_CHECKING, closing
+from ..fast_stdlib import TYPE_CHECKING, closing
 from ..log import INFO, WARNING, log
 from . import own_places, places
 

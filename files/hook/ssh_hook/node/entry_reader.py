@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import HookError, LateError, describe_failure, kind_of
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, fsdecode, os
+from ..fast_stdlib import TYPE_CHECKING, basename, closing, fsdecode, os
 from ..linux.files import read_own
 from ..linux.process import pid_namespace
 from ..log import INFO, log

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError
+from ..fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux.files import names as names_in
 from ..linux.identity import Identity, IdMap
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_namespace

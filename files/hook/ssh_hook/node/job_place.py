@@ -10,8 +10,8 @@ mount there what never answers. So root reads the list of mounts, and opens noth
 from __future__ import annotations
 
 from ..errors import SYSTEM, HookError
+from ..fast_stdlib import closing, fsencode, os, read_file
 from ..linux import syscalls
-from ..linux.fast_stdlib import closing, fsencode, os, read_file
 from ..linux.files import SEARCH
 from ..linux.mounts import mount_users_tmpfs
 from . import locks

@@ -13,7 +13,7 @@ names are reserved for later versions. Values have no control characters.
 from __future__ import annotations
 
 from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, fsencode
+from ..fast_stdlib import TYPE_CHECKING, fsencode
 from ..linux.job_names import is_number
 from ..linux.process import MAX_ID
 from ..oci.host_list import MAX_HOSTS, compress, parse

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 
 from ..errors import KINDS, NOT_TRUSTED, SYSTEM, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, stat
+from ..fast_stdlib import TYPE_CHECKING, closing, fsencode, os, stat
 from ..linux.files import READ, is_own, remove_leftovers, replace_files
 from ..linux.process import MAX_ID, is_decimal
 from ..log import ERROR, NAMES, one_line

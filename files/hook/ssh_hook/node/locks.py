@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import time
 
-from ..linux.fast_stdlib import os
+from ..fast_stdlib import os
 
 PLACE = "/run/ocihooks-ssh"  # root's on the node
 CHANGES, CHILD = 0, 1

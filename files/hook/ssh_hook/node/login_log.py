@@ -15,8 +15,8 @@ from __future__ import annotations
 import time
 
 from .. import system_log
+from ..fast_stdlib import basename, dirname, os
 from ..linux import syscalls
-from ..linux.fast_stdlib import basename, dirname, os
 from ..linux.mounts import clone_mount
 from ..linux.process import sees_all_processes
 from ..log import log, one_line

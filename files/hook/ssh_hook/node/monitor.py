@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, read_file
+from ..fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, read_file
 
 if TYPE_CHECKING:
     from ..linux.process import Process

@@ -8,7 +8,7 @@ outlives both. Poststop, a sweep or a supervisor removes what is in them.
 from __future__ import annotations
 
 from ..errors import HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, dirname, os, stat
+from ..fast_stdlib import TYPE_CHECKING, closing, create_file, dirname, os, stat
 from ..linux.files import is_own
 from ..linux.mounts import mount_id
 from .engine import JOBS_PLACE, Engine, state_directory, temporary_directory

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import ANNOTATION_WRONG, INSTALL_DAMAGED, USER_UNKNOWN, HookError, printable
+from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..keys import passwd
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.identity import ROOT, Identity
 from ..log import log
 from ..oci.annotations import USER

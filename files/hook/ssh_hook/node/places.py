@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import SYSTEM, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, exists, fsdecode, os, write_all
+from ..fast_stdlib import TYPE_CHECKING, closing, exists, fsdecode, os, write_all
 from ..linux.files import READ, SEARCH, names
 from ..linux.process import is_decimal
 from . import locks

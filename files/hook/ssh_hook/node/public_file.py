@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import HookError, LateError, kind_of_os
+from ..fast_stdlib import basename, closing, os, read_all
 from ..linux import disposable_process
-from ..linux.fast_stdlib import basename, closing, os, read_all
 from ..linux.files import READ, remove_leftovers, replace_files
 from ..log import WARNING, log
 from . import user_child

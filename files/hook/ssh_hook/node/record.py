@@ -13,7 +13,7 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 from __future__ import annotations
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, LateError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING, create_file, dirname, fsdecode, fsencode, os, read_file
+from ..fast_stdlib import TYPE_CHECKING, create_file, dirname, fsdecode, fsencode, os, read_file
 from ..linux.files import read_own
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 from ..linux.process_questions import ask

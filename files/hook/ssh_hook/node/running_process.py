@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import ATTACH_REFUSED, HookError, printable
+from ..fast_stdlib import closing, fsdecode, os, read_file
 from ..linux import syscalls, user_namespaces
-from ..linux.fast_stdlib import closing, fsdecode, os, read_file
 from ..linux.files import is_same
 from ..linux.memory import read_memory
 from ..linux.mounts import SOURCE, mount_id, unescape

@@ -8,8 +8,8 @@ may read the saved messages (last_messages.py), the cgroup, and the command line
 from __future__ import annotations
 
 from ..errors import HookError
+from ..fast_stdlib import fsdecode, read_file
 from ..linux.cgroups import job_and_step
-from ..linux.fast_stdlib import fsdecode, read_file
 from ..log import log, one_line
 from . import last_messages, monitor
 

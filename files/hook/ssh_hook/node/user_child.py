@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import HOME_HANGS, SYSTEM, HookError, LateError
+from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux import disposable_process, syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.process import all_processes
 from . import locks
 from .engine import NOBODY

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+from ..fast_stdlib import TYPE_CHECKING
 from ..keys import store
 from ..keys.formats import key_comment, openssh_private_key
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.identity import ActingAs
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import binascii
 import errno
 
 from ..errors import ANNOTATION_WRONG, HookError, kind_of_os, printable
+from ..fast_stdlib import TYPE_CHECKING, closing, dirname, os, read_all, stat
 from ..linux import disposable_process, syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, os, read_all, stat
 from ..linux.files import READ
 from ..linux.pidfile import MAX_PIDFILE, open_pidfile
 from ..linux.rootfs import open_without_magic_links

@@ -7,7 +7,7 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, annotations):
 from __future__ import annotations
 
 from ..errors import ANNOTATION_WRONG, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux.process import is_decimal
 from .container_paths import PIDFILE
 from .settings import NO_PORT, parse_port_choice

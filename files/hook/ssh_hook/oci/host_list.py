@@ -14,7 +14,7 @@ An entry may also be in Slurm's notation, ``node[001-003,007]:4``. Commands acce
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux.process import is_decimal
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import CONFIG_WRONG, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, fsencode, load_json, read_all
+from ..fast_stdlib import TYPE_CHECKING, fsdecode, fsencode, load_json, read_all
 
 if TYPE_CHECKING:
     from typing import Any

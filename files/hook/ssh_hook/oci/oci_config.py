@@ -7,7 +7,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 from __future__ import annotations
 
 from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, HookError, printable
-from ..linux.fast_stdlib import closing, os, stat
+from ..fast_stdlib import closing, os, stat
 from ..linux.process import MAX_ID
 from .annotations import Annotations
 from .json_reader import Node, parse, read_document

@@ -6,7 +6,7 @@ The variables are set by the user outside the container: an image can only set v
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from .annotations import AUTHORIZE_SSH_KEY, HOSTS, LOG_LEVEL, PIDFILE_CONTAINER, PORT, REQUIRE_SHELL, WAIT
 
 if TYPE_CHECKING:

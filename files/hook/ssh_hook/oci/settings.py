@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import SETTING_WRONG, HookError, printable
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux.process import is_decimal
 
 if TYPE_CHECKING:

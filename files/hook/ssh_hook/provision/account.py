@@ -6,7 +6,7 @@ Formats: passwd(5), shells(5), getusershell(3).
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, fsdecode, fsencode
+from ..fast_stdlib import TYPE_CHECKING, basename, fsdecode, fsencode
 from ..oci.container_paths import DEFAULT_SHELL
 
 if TYPE_CHECKING:

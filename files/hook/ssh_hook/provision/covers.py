@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import IMAGE_UNFIT, HookError
+from ..fast_stdlib import TYPE_CHECKING, closing, create_file, dirname, fsdecode, os, read_all, stat
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, create_file, dirname, fsdecode, os, read_all, stat
 from ..linux.files import rewrite
 from ..linux.identity import ActingAs
 from ..linux.mounts import MountTable, make_private, make_read_only, mount_bind, mount_id

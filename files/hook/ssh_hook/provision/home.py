@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, NotCreatedError, kind_of_os
+from ..fast_stdlib import TYPE_CHECKING, basename, closing, os, read_all
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, os, read_all
 from ..linux.files import READ, replace_files
 from ..linux.identity import ActingAs
 from ..linux.mounts import make_private, mount_bind, mount_id, mount_overlay

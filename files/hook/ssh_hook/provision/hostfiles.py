@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import INSTALL_DAMAGED, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, create_file, dirname, os, read_file
+from ..fast_stdlib import TYPE_CHECKING, basename, create_file, dirname, os, read_file
 from ..linux.identity import ActingAs
 from ..oci import container_paths as paths
 from .home import make_directory

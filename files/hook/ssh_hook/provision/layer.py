@@ -10,8 +10,8 @@ do not see it, and the image need not belong to the user.
 from __future__ import annotations
 
 from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, printable
+from ..fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
 from ..linux import syscalls
-from ..linux.fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
 from ..linux.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs
 from ..linux.rootfs import Rootfs, unfit_error
 

@@ -9,8 +9,8 @@ disk.
 from __future__ import annotations
 
 from ..errors import IMAGE_UNFIT, LSM_REFUSED, MOUNT_REFUSED, NO_SHELL, HookError, UnservedError, printable
+from ..fast_stdlib import TYPE_CHECKING, basename, closing, dirname, os
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, os
 from ..linux.identity import ActingAs
 from ..linux.mounts import mount_id, mount_tmpfs
 from ..linux.rootfs import MOUNT, unfit_error

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import INSTALL_DAMAGED, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, os
+from ..fast_stdlib import TYPE_CHECKING, basename, os
 from ..linux.identity import ActingAs
 from ..linux.mounts import mount_bind
 from ..oci import container_paths as paths

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import fsencode
+from ..fast_stdlib import fsencode
 from ..oci.container_paths import ENVIRONMENT, OPENSSH_KEY
 
 _SPECIAL = frozenset("*?!,#=%$\"' \t\n\r\f\v\0")  # ssh_config(5) gives them a meaning in a user's name

@@ -8,8 +8,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError
+from ..fast_stdlib import fsdecode, read_file
 from ..linux.cgroups import job_and_step
-from ..linux.fast_stdlib import fsdecode, read_file
 from ..linux.job_names import is_pbs, number_of
 from ..linux.process import MAX_ID
 from ..node import job_record

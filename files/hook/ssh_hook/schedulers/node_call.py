@@ -7,8 +7,8 @@ import os
 
 from .. import system_log
 from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, describe_failure, kind_of, printable
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.job_names import is_name
 from ..log import ERROR, log, one_line
 from . import jobs

@@ -15,8 +15,8 @@ from __future__ import annotations
 from ..confine.lsm import label_of
 from ..confine.process_scheduling import ProcessScheduling
 from ..errors import ATTACH_REFUSED, IMAGE_UNFIT, HookError, describe_failure, printable
+from ..fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..linux import disposable_process, syscalls, user_namespaces
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..linux.files import is_same, rewrite
 from ..linux.identity import ActingAs, Identity
 from ..linux.ids import become

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 
 from ..errors import DAEMON_FAILED, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process
 from ..node.record import remove_kept
 

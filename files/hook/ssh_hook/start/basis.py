@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..node import door, login_log, monitor
 from ..node.engine import state_directory
 from .description import describe

@@ -20,8 +20,8 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError, describe_failure, kind_of, known_kind
+from ..fast_stdlib import TYPE_CHECKING, fsdecode, fsencode, os
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, fsencode, os
 
 if TYPE_CHECKING:
     from collections.abc import Callable

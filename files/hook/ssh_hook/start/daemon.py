@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..confine.apply import Confinement
 from ..confine.unauthenticated import unauthenticated_processes
 from ..errors import DAEMON_FAILED, IMAGE_UNFIT, NO_MEMORY, SECCOMP_UNKNOWN, ContainerEndedError, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.files import close_all_but, is_same
 from ..linux.process import Process
 from ..oci.container_paths import PROGRAMS, SERVER_NAME

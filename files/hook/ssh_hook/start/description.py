@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.job_names import is_number
 from ..linux.process import is_decimal
 from ..node.monitor import JOB_VARIABLES

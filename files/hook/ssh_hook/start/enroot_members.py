@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import time
 
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..linux.mounts import reachable_mounts
 from ..linux.process import Process, all_processes
 

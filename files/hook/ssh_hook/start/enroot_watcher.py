@@ -19,8 +19,8 @@ import time
 
 from .. import system_log
 from ..errors import CONTAINER_UNFIT, DAEMON_FAILED, HookError, describe_failure, kind_of
+from ..fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
 from ..linux import disposable_process, syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
 from ..linux.files import close_all_but
 from ..linux.mounts import mount_id, reachable_mounts
 from ..linux.process import Process

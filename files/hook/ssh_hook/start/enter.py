@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from ..errors import IMAGE_UNFIT, INSTALL_DAMAGED, ContainerEndedError, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, os, stat
+from ..fast_stdlib import TYPE_CHECKING, os, stat
 from ..linux.identity import Identity
 from ..linux.ids import become
 from ..linux.mounts import mount_bind

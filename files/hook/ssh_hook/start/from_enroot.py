@@ -15,9 +15,9 @@ from __future__ import annotations
 from ..confine.apply import capability_names
 from ..confine.lsm import Labels
 from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, ContainerEndedError, HookError, printable
+from ..fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsdecode, os, read_all, stat
 from ..linux import syscalls
 from ..linux.cgroups import Cgroups
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsdecode, os, read_all, stat
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal, sees_all_processes
 from ..log import INFO, log

@@ -7,9 +7,9 @@ from ..confine.apply import capability_names
 from ..confine.lsm import Labels, label_of
 from ..confine.rlimits import limit_names
 from ..errors import ATTACH_REFUSED, SYSTEM, HookError
+from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux import syscalls
 from ..linux.cgroups import Cgroups
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process

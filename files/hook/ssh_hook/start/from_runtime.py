@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..confine.lsm import Labels
 from ..confine.rlimits import raise_own_limits
 from ..errors import ANNOTATION_WRONG, CONTAINER_UNFIT, HookError
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.cgroups import Cgroups
-from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..log import WARNING, log
 from ..node import monitor
 from ..node.engine import Engine, outside_user, prefer_own_user

@@ -9,7 +9,7 @@ Format: proc_pid_stat(5).
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 
 if TYPE_CHECKING:
     from ..linux.process import Process

@@ -7,7 +7,7 @@ This needs no environment variables: Slurm's plugins call engines without those 
 from __future__ import annotations
 
 from ..errors import HookError, describe_failure, kind_of
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..linux.job_names import is_pbs, number_of
 from ..log import WARNING, log
 from ..oci.settings import NO_PORT

@@ -15,7 +15,7 @@ Format: proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import closing, os, read_file
+from ..fast_stdlib import closing, os, read_file
 from ..linux.mounts import mount_id
 from ..node.inventory import find_daemons
 

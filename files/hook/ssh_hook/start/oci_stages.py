@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import CONTAINER_UNFIT, SETTING_WRONG, SYSTEM, ContainerEndedError, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.files import is_same
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process

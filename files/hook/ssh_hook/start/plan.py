@@ -8,7 +8,7 @@ uses a plan need not know which made it: the plan has an object for each differe
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ Whether it is free is checked later, in the container's network namespace (port_
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..fast_stdlib import TYPE_CHECKING
 from ..oci.annotations import PORT
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
+from ..fast_stdlib import closing
 from ..linux import syscalls
-from ..linux.fast_stdlib import closing
 from ..linux.identity import ActingAs, Identity
 from ..oci.settings import LAST_PORT
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 
+from ..fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
-from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux.identity import Identity
 from ..linux.process_search import ask_own_processes
 from ..node.engine import read_map

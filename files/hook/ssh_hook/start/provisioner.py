@@ -9,9 +9,9 @@ so the container's first process becomes the daemon's parent and reaps it, and t
 from __future__ import annotations
 
 from ..errors import ANNOTATION_WRONG, IMAGE_UNFIT, HookError, UnservedError, kind_of_os, printable
+from ..fast_stdlib import TYPE_CHECKING, os, write_all
 from ..keys.errors import MissingKeysError
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, os, write_all
 from ..node.user_keys import read_credentials
 from ..oci.annotations import PIDFILE_CONTAINER
 from ..oci.container_paths import PIDFILE

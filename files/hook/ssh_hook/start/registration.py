@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import ContainerEndedError, HookError, kind_of_os
-from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process, pid_namespace
 from ..log import INFO, log
 from ..node import entries, record

@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 
 from ..errors import INSTALL_DAMAGED, HookError
+from ..fast_stdlib import TYPE_CHECKING, closing, os, read_file, stat
 from ..keys import formats
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, stat
 from ..oci.annotations import WAIT_IN_JOB
 from ..oci.container_paths import ENVIRONMENT, KEYS, PIDFILE, SERVER, SERVER_NAME, from_programs
 from ..oci.settings import NO_PORT

@@ -28,8 +28,8 @@ from ..errors import (
     describe_failure,
     kind_of,
 )
+from ..fast_stdlib import TYPE_CHECKING, os, signal
 from ..linux import disposable_process, syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..log import INFO, WARNING, log
 from ..node.user_keys import make_keys
 from ..oci.settings import NO_PORT

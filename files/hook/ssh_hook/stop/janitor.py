@@ -13,9 +13,9 @@ from __future__ import annotations
 import time
 
 from ..errors import SYSTEM, HookError, describe_failure, kind_of
+from ..fast_stdlib import closing, fsdecode, os, signal
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
-from ..linux.fast_stdlib import closing, fsdecode, os, signal
 from ..linux.process import all_processes, pid_namespace
 from ..log import ERROR, INFO, log
 from ..node import door_collection, earlier, job_place, job_record, locks, places, record, user_child

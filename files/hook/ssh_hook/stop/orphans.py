@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, kind_of, printable
-from ..linux.fast_stdlib import closing, os
+from ..fast_stdlib import closing, os
 from ..linux.files import SEARCH, is_own, open_without_links
 from ..log import DEBUG, ERROR, INFO, log
 from ..node import own_places, places, record, user_child

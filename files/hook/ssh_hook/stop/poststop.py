@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import SYSTEM, HookError, LateError
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.process import pid_is_taken
 from ..log import DEBUG, ERROR, log
 from ..node import record

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 
 from ..errors import DAEMON_FAILED, HookError
-from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process, all_processes, descendants, parent_of
 from ..log import INFO, log
 

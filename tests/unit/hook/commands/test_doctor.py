@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from ssh_hook.commands import doctor
 from ssh_hook.errors import INSTALL_DAMAGED, HookError
+from ssh_hook.fast_stdlib import os as lean_os
 from ssh_hook.health import hook_files
 from ssh_hook.health.checks import OK, PROBLEM, WARNING, Check, within_deadline
 from ssh_hook.linux import syscalls
-from ssh_hook.linux.fast_stdlib import os as lean_os
 from ssh_hook.node.inventory import Daemon
 from ssh_hook.schedulers.nodes import launcher
 

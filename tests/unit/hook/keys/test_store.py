@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook.keys import fast_stdlib, formats, store, writer
+from ssh_hook import fast_stdlib
+from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError, MissingLibraryError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_hook.linux import fast_stdlib
+from ssh_hook import fast_stdlib
 from ssh_hook.linux.process import Process, all_processes
 from ssh_hook.start import enroot_members
 

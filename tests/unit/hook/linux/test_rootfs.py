@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ssh_hook import fast_stdlib
 from ssh_hook.errors import HookError, NotCreatedError
-from ssh_hook.linux import fast_stdlib, rootfs, syscalls
+from ssh_hook.linux import rootfs, syscalls
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.rootfs import Rootfs
 

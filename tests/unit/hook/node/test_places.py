@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.errors import HookError, LateError
+from ssh_hook.fast_stdlib import closing
 from ssh_hook.linux import disposable_process
-from ssh_hook.linux.fast_stdlib import closing
 from ssh_hook.node import engine, locks, places, user_child
 
 UID = 2001

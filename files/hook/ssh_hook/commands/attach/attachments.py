@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, SYSTEM, HookError
+from ...fast_stdlib import closing
 from ...linux import syscalls
-from ...linux.fast_stdlib import closing
 from ...linux.files import READ
 from ...linux.process import Process, pid_namespace
 from ...node.door import name_of

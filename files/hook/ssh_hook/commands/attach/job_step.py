@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 
+from ...fast_stdlib import fsdecode
 from ...linux.cgroups import job_and_step
-from ...linux.fast_stdlib import fsdecode
 from ...linux.process import Process
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
-from ...linux.fast_stdlib import closing, os
+from ...fast_stdlib import closing, os
 from ...linux.mounts import mount_id
 from ...linux.process import Process
 from ...linux.process_search import ask_own_processes

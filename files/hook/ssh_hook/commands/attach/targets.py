@@ -8,7 +8,7 @@ import time
 from argparse import ArgumentParser, Namespace
 
 from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, HookError, printable
-from ...linux.fast_stdlib import os
+from ...fast_stdlib import os
 from ...linux.process import MAX_PID, Process, is_decimal
 from ...linux.process_search import ask_own_processes, require_time
 from ...node.running_process import RunningProcess

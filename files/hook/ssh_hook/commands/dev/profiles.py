@@ -8,8 +8,8 @@ import re
 import stat
 
 from ...errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, kind_of_os, printable
+from ...fast_stdlib import closing, create_file
 from ...keys import store
-from ...linux.fast_stdlib import closing, create_file
 from ...linux.files import is_own, read_own
 from ...node.caller import caller
 

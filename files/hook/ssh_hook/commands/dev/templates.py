@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from ...errors import SETTING_WRONG, HookError, printable
-from ...linux.fast_stdlib import closing, read_all
+from ...fast_stdlib import closing, read_all
 from ...node.access import open_roots
 from .profiles import MAX_SIZE
 

@@ -18,8 +18,8 @@ import pytest
 from patience import within
 from ssh_hook.commands.attach import attachments
 from ssh_hook.errors import DAEMON_FAILED, HookError
+from ssh_hook.fast_stdlib import closing
 from ssh_hook.linux import syscalls
-from ssh_hook.linux.fast_stdlib import closing
 from ssh_hook.linux.process import Process
 from ssh_hook.node import own_places
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 import pytest
 from ssh_hook.commands.attach import detach
 from ssh_hook.errors import HookError
-from ssh_hook.linux.fast_stdlib import os
+from ssh_hook.fast_stdlib import os
 
 
 def test_root_joins_no_container(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ modules. They have the same functions and constants, but not what the Python par
 
 `os.open` makes every descriptor close-on-exec, as Python's own does.
 
-It is in the package keys, which imports no other package of the hook. The collection's `module_utils/_linux` has a
-symbolic link to this file too.
+The collection's `module_utils` has a symbolic link to this file.
 """
 
 from __future__ import annotations

@@ -1,1 +1,0 @@
-../../../files/hook/ssh_hook/keys/fast_stdlib.py

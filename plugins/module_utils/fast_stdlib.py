@@ -1,0 +1,1 @@
+../../files/hook/ssh_hook/fast_stdlib.py
