@@ -123,9 +123,12 @@ class Process:
         return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
 
     def is_alive(self) -> bool:
-        """Return whether the process is running; a zombie is not. Raises OSError only if that cannot be read."""
+        """Return whether the process is running; a zombie is not. Raises OSError only if that cannot be read.
+
+        A process whose first thread has exited before the others has a zombie's state, and runs.
+        """
         try:
-            return self._status(b"State:")[:1] not in _DEAD
+            return self._status(b"State:")[:1] not in _DEAD or len(self._threads()) > 1
         except (FileNotFoundError, ProcessLookupError):
             return False
 
@@ -202,8 +205,8 @@ class Process:
 
     def first_mount(self) -> bytes:
         """Return the first of these ids; empty if there is none, as for a process in a chroot. Raises OSError."""
-        with closing(self.open("mountinfo", os.O_RDONLY)) as descriptor:
-            return os.read(descriptor, _MAX_ID_LENGTH).partition(b" ")[0]  # the kernel formats only one line
+        with closing(self._open_mountinfo()) as file:
+            return os.read(file, _MAX_ID_LENGTH).partition(b" ")[0]  # the kernel formats only one line
 
     def kill(self) -> None:
         """Send SIGKILL to this process, never to another that reuses its pid. Do nothing if it is gone."""
@@ -228,6 +231,22 @@ class Process:
     def _stat(self) -> list[bytes]:
         # The name, in the field before, may contain blanks and ")".
         return os.pread(self.stat, _SIZE, 0).rpartition(b")")[2].split()
+
+    def _open_mountinfo(self) -> int:
+        try:
+            return self.open("mountinfo", os.O_RDONLY)
+        except OSError:  # its first thread has exited
+            for thread in self._threads():
+                try:
+                    return self.open(f"task/{thread}/mountinfo", os.O_RDONLY)
+                except OSError:
+                    continue
+            raise
+
+    def _threads(self) -> list[str]:
+        """Return the ids of its threads that have not been reaped. Raises OSError."""
+        with closing(self.open("task", os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
+            return os.listdir(descriptor)
 
     def _status(self, name: bytes) -> list[bytes]:
         """Return the words of a line at the beginning of its status."""

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,34 @@ def test_a_process_that_ended_is_not_taken_for_another() -> None:
         process.parent()
     process.kill()  # nothing happens
     process.close()
+
+
+FIRST_THREAD_EXITS = """
+import ctypes, platform, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60}.get(platform.machine(), 93), 0)  # exit(2)
+"""
+
+
+def test_a_process_without_its_first_thread_is_alive() -> None:
+    """Its state is a zombie's, and it has no mountinfo of its own: so a session could outlive its container."""
+    with subprocess.Popen([sys.executable, "-c", FIRST_THREAD_EXITS]) as child, Process(child.pid) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while process.read("status").split(b"State:\t")[1][:1] != b"Z":
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with Process(os.getpid()) as caller:
+                assert process.first_mount() == caller.first_mount()
+            assert process.is_alive()
+        finally:
+            process.kill()
+        deadline = time.monotonic() + 60
+        while process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(OSError, match=r"Invalid argument|No such"):
+            process.first_mount()
 
 
 def test_a_python_that_was_built_without_pidfds_ends_processes(monkeypatch: pytest.MonkeyPatch) -> None:
