@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import SYSTEM, HookError, describe_failure, kind_of
+from ..errors import SYSTEM, HookError, LateError, describe_failure, kind_of
 from ..fast_stdlib import closing, fsdecode, os, signal
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
@@ -95,7 +95,10 @@ def _is_stale(text: str, running: set[str]) -> bool:
         if known is None:
             return True
         # The boot id is no proof: a system in a container that shares /run, as under systemd-nspawn, has its own.
-        return known.has_pids_of(pid_namespace()) and known.container_is_gone()
+        try:
+            return known.has_pids_of(pid_namespace()) and known.container_is_gone()
+        except LateError:
+            return False  # another user may have the pid now, and must not keep this user's other entries
     try:
         found = job_record.parse_record(text)
     except HookError:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from ssh_hook.errors import SYSTEM, LateError
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
 from ssh_hook.node import door_collection, job_place, job_record, locks, places, record
@@ -83,6 +84,21 @@ def test_entries_that_nobody_needs_are_freed(monkeypatch: pytest.MonkeyPatch) ->
     }
     assert janitor.clean_up() == 0
     assert {path: Path(path).read_bytes()[:1] == b"\0" for path in paths} == paths
+
+
+def test_a_process_that_does_not_answer_keeps_no_other_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another user's, with the pid of an ended container's first process."""
+    silent, gone = daemon(is_gone=False), daemon(is_gone=True)
+
+    def ask(known: record.Record) -> bool:
+        if known.numbers["init_start_time"] != 1:
+            raise LateError(SYSTEM, "it does not answer")
+        return True
+
+    monkeypatch.setattr(record.Record, "container_is_gone", ask)
+    monkeypatch.setattr(places, "entries", lambda *_: [(path, Path(path).read_text()) for path in (silent, gone)])
+    assert janitor.clean_up() == 0
+    assert [Path(path).read_bytes()[:1] == b"\0" for path in (silent, gone)] == [False, True]
 
 
 def test_a_tmpfs_goes_when_its_user_has_no_job(monkeypatch: pytest.MonkeyPatch, mounted: set[int], node: Path) -> None:
