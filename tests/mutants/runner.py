@@ -1,4 +1,4 @@
-"""Puts each fault of mutants.py into a copy of the checkout, and demands that its test fails for the reason it should.
+"""Puts each fault of faults.txt into a copy of the checkout, and demands that its test fails for the reason it should.
 
     runner.py [WORD...]    only the faults in whose function, test or promise one of the words is
 

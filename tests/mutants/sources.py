@@ -1,8 +1,9 @@
-"""Finds a function of the collection by its name, wherever its file is, and puts a fault into it."""
+"""Reads faults, finds a function of the collection by its name, wherever its file is, and puts a fault into it."""
 
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,19 +11,13 @@ from typing import NamedTuple
 # Where faults are put, by the names of Python's functions, methods and module variables, and of other files.
 _PYTHON = ("files/hook/ssh_hook", "plugins")
 _OTHERS = ("files/hook/ssh_hook/**/*.sh", "roles/*/templates/*", "roles/*/files/*.bash", "roles/*/vars/*.yml")
+_FAULT = re.compile(r"(\S+): (.*?)(?: |\n    )=>(?: (.*))?\n    (.+?):(?: |\n      )(.+)")  # the form: faults.txt
 
 
 class Fault(NamedTuple):
     """A small fault, and the test that has to notice it.
 
-    Attributes:
-        promise: what it breaks, as the first cell of a row in the documentation has it (see mutants.py).
-        function: the name of a function (`f`, `Class.method`) or module variable, or of a file that is not Python's.
-        text: a part of its source that is there once.
-        replacement: what stands there instead.
-        test: the narrowest test that has to fail: a file below tests, and after "::" what pytest's -k takes; or a
-            linter of our own, as "lint/paths.py".
-        reason: a regular expression that the output of the failing test matches: why it should fail.
+    Attributes: see faults.txt.
     """
 
     promise: str
@@ -43,6 +38,25 @@ class Part(NamedTuple):
     path: Path
     start: int
     text: str
+
+
+def read_faults(path: Path) -> list[Fault]:
+    """Read a file of the form of faults.txt. Raises FaultError."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    faults = []
+    for section in "\n".join(lines).strip("\n").split("\n\n"):
+        promise, *entries = re.split(r"\n  (?! )", section)
+        for entry in entries:
+            match = _FAULT.fullmatch(entry)
+            if match is None:
+                raise FaultError(f"{path.name} cannot be read here:\n  {entry}")
+            function, text, replacement, test, reason = match.groups("")
+            faults.append(Fault(promise.replace("\n", " "), function, _plain(text), _plain(replacement), test, reason))
+    return faults
+
+
+def _plain(escaped: str) -> str:
+    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], escaped)
 
 
 def apply(fault: Fault, root: Path) -> tuple[Path, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mutants import FAULTS, HALF_IN_C, PATCHES, UNTRIED
 from runner import said
-from sources import Fault, FaultError, find
+from sources import Fault, FaultError, find, read_faults
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLES = {  # by the page: the heading before the table
@@ -100,6 +100,16 @@ def test_each_fault_can_be_put_in_and_has_a_test_with_a_reason_to_fail() -> None
 def test_what_is_wrong_with_a_fault_is_told(change: dict[str, str], problem: str) -> None:
     assert problem_of(FAULTS[0]) == ""
     assert re.search(problem, problem_of(FAULTS[0]._replace(**change)))
+
+
+@pytest.mark.parametrize("entry", ["f: a", "f: a = b\n    t: r", "f: a => b\n    t", "a => b\n    t: r", "f: a => b"])
+def test_an_entry_of_another_form_is_named(tmp_path: Path, entry: str) -> None:
+    file = tmp_path / "faults.txt"
+    file.write_text(f"Promise\n  g: x\n    =>\n    t::u:\n      r\n  {entry}\n", encoding="utf-8")
+    with pytest.raises(FaultError, match=f"^faults.txt cannot be read here:\n  {re.escape(entry)}$"):
+        read_faults(file)
+    file.write_text("# Form\n\nPromise\nof two\n  g: x\\n \\\\n\n    =>\n    t::u:\n      r\n", encoding="utf-8")
+    assert read_faults(file) == [Fault("Promise of two", "g", "x\n \\n", "", "t::u", "r")]
 
 
 def test_a_reason_is_not_looked_for_in_the_source() -> None:
