@@ -88,6 +88,7 @@ REASONS = {
     "linux/mounts.py clone_tree": DESCRIPTOR,
     "linux/mounts.py clone_mount": "DROPBEAR_DIR; " + SETTING,
     "linux/process.py all_processes": KERNEL,
+    "linux/process.py Process._threads": KERNEL,
     "linux/root_mount.py _open": "what it leads to has to be the root of the mount that the runtime has made, which "
     "no user can make, move, or have another mount taken for; O_PATH opens nothing else",
     "linux/rootfs.py Rootfs.open": "it cannot lead out of the container's root directory",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,19 +29,18 @@ def test_a_search_ends_in_time() -> None:
 
 
 def test_only_the_processes_that_can_be_the_callers_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def uid_of(process: Process) -> bytes:
-        return b"%d" % process.uid()
-
-    with subprocess.Popen(["sleep", "60"], user=STRANGER) as other:
-        deadline = time.monotonic() + 600
-        for caller, all_uids in ((0, True), (STRANGER, False), (STRANGER + 1, False)):
-            monkeypatch.setattr(process_search.os, "geteuid", lambda caller=caller: caller)
-            found = ask_own_processes(uid_of, deadline)
-            assert (os.getpid() in found) == all_uids
-            assert found.get(other.pid) == (b"%d" % STRANGER if all_uids or caller == STRANGER else None)
-        other.kill()
+    uids = {os.getpid(): 2001, os.getppid(): STRANGER}
+    node = (SimpleNamespace(pid=pid, uid=partial(uids.get, pid), read=lambda _name: b"0 0 4294967295\n") for pid in uids)
+    processes: list[Any] = list(node)
+    monkeypatch.setattr(process_search, "all_processes", lambda: processes)
+    monkeypatch.setattr(process_search, "read_file", lambda _path: b"0 0 4294967295\n")
+    deadline = time.monotonic() + 600
+    for caller, asked in ((0, set(uids)), (STRANGER, {os.getppid()}), (STRANGER + 1, set())):
+        monkeypatch.setattr(process_search.os, "geteuid", lambda caller=caller: caller)
+        answers = ask_own_processes(lambda process: b"%d" % process.pid, deadline)
+        assert answers == {pid: b"%d" % pid for pid in asked}
     with pytest.raises(LateError):
-        ask_own_processes(uid_of, time.monotonic() - 1)
+        ask_own_processes(lambda _process: b"", time.monotonic() - 1)
 
 
 def test_a_search_through_the_callers_processes_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
