@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's keys for the sessions of a container."""
+"""The user's keys for the sessions of a container.
+
+The provisioner reads them with the user's effective ids. Missing ones are made by a disposable process that has become
+the user.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pass the open /proc files of an attach's daemon to the supervisor, the only process that needs them.
+"""The registration of an attach's daemon: its open /proc files go to the supervisor, the only process that needs them.
 
 The supervisor is not root, and the daemon's process is not dumpable: on nodes whose /proc hides processes (hidepid) the
 supervisor could not open these files, but the process itself can.

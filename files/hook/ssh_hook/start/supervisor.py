@@ -4,7 +4,9 @@
 The hook stays on the host, records the daemon, and logs. The provisioner reads the user's keys, joins the container and
 sets it up. Meanwhile the daemon's process takes on the container's confinement. When both have finished and the daemon
 is recorded, the hook releases the daemon's process, which executes Dropbear. The hook waits until Dropbear listens.
-Dropbear accepts no connection before its gate opens.
+Dropbear accepts no connection before its gate opens. All three have the hook's rights, which are root's or a rootless
+engine's user's: the provisioner acts as the user where it touches her files, and the daemon's process gives up the rest
+when it is confined. These two enter the container (enter.py).
 
 The plan contains all input except the keys, so it is read before the first fork: copy-on-write faults cost more than
 reading in parallel would save.

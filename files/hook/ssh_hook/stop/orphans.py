@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sweep: end daemons and remove files of containers whose runtime was killed before poststop ran.
 
-Each daemon's record has a copy in a directory to which only the same user's hook writes (entries.py). A record is stale
-when the first process of its container has exited.
+A daemon's entry is in a directory to which only the same user's hook writes (entries.py). It is stale when the first
+process of its container has exited.
 """
 
 from __future__ import annotations

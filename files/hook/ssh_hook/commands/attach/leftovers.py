@@ -17,9 +17,9 @@ from ...node.engine import Engine
 from ...node.entry_reader import collect_own
 from ...node.inventory import Daemon, find_daemons
 from ...node.running_process import RunningProcess
-from ...stop.attach_mounts import unmount_left
 from ...stop.rules import require_end
 from . import targets
+from .left_mounts import unmount_left
 
 _TIMEOUT = 2.0  # seconds to look through all processes
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The caller's profiles for `ssh dev-NAME`: job scripts, ``~/.oci-hooks/dev/NAME.sh``, and the output of their jobs."""
+"""The caller's profiles for `ssh dev-NAME`: job scripts, ``~/.oci-hooks/dev/NAME.sh``, and the output of their jobs.
+
+A script that anybody else could change is not read. What a new one contains is in templates.py.
+"""
 
 from __future__ import annotations
 

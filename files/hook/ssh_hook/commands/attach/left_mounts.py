@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from ..errors import SYSTEM, HookError
-from ..fast_stdlib import TYPE_CHECKING, closing, os
-from ..linux import disposable_process, syscalls
-from ..linux.mounts import change_root, mount_id, unmount
-from ..linux.rootfs import open_in_root
-from ..node.running_process import MountInfo
+from ...errors import SYSTEM, HookError
+from ...fast_stdlib import TYPE_CHECKING, closing, os
+from ...linux import disposable_process, syscalls
+from ...linux.mounts import change_root, mount_id, unmount
+from ...linux.rootfs import open_in_root
+from ...node.running_process import MountInfo
 
 if TYPE_CHECKING:
-    from ..node.running_process import RunningProcess
+    from ...node.running_process import RunningProcess
 
 
 def unmount_left(target: RunningProcess) -> list[str]:
