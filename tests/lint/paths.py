@@ -116,7 +116,6 @@ REASONS = {
     "start/server.py Programs.__init__": SETTING,
     "start/joined.py is_served": ENROOTS,
     "start/server.py _read_link": SETTING,
-    "commands/attach/left_mounts.py _enter_and_unmount": "it cannot lead out of the container's root directory",
     "stop/poststop.py poststop": BUNDLE,
     "stop/orphans.py sweep": CHECKED,
 }
