@@ -30,7 +30,9 @@ def test_a_search_ends_in_time() -> None:
 
 def test_only_the_processes_that_can_be_the_callers_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     uids = {os.getpid(): 2001, os.getppid(): STRANGER}
-    node = (SimpleNamespace(pid=pid, uid=partial(uids.get, pid), read=lambda _name: b"0 0 4294967295\n") for pid in uids)
+    node = (
+        SimpleNamespace(pid=pid, uid=partial(uids.get, pid), read=lambda _name: b"0 0 4294967295\n") for pid in uids
+    )
     processes: list[Any] = list(node)
     monkeypatch.setattr(process_search, "all_processes", lambda: processes)
     monkeypatch.setattr(process_search, "read_file", lambda _path: b"0 0 4294967295\n")
