@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from containers import ALICE, PORT, processes, records, repeated, run, traces, wait_for
 from hook_log import Syslog
+from install import ROOT
 from starter import Start, Starter
 
 
@@ -49,6 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.chmod(top, 0o755)
     os.environ["PYTEST_DEBUG_TEMPROOT"] = top
     config.add_cleanup(lambda: shutil.rmtree(top, ignore_errors=True))
+
+
+@pytest.fixture(name="with_collection", scope="session")
+def fixture_with_collection(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which Python finds the collection in this checkout."""
+    place = tmp_path_factory.mktemp("collections")
+    (place / "ansible_collections/ocihooks").mkdir(parents=True)
+    (place / "ansible_collections/ocihooks/ssh").symlink_to(ROOT)
+    return {**os.environ, "PYTHONPATH": str(place)}
 
 
 @pytest.fixture(autouse=True)

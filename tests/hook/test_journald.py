@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -61,12 +60,12 @@ def found(query: str) -> str:
     return run(query.split()).text
 
 
-def end_daemons_of(uid: int) -> None:
+def end_daemons_of(uid: int, environment: dict[str, str]) -> None:
     """End them by the module that the playbook revoke calls on a node."""
     subprocess.run(
         [sys.executable, "-B", ROOT / "plugins/modules/end_daemons.py"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": {"uids": [uid]}}),
-        env={**os.environ, "PYTHONPATH": str(ROOT / ".cache/collections")},
+        env=environment,
         stdout=subprocess.DEVNULL,
         text=True,
         check=True,
@@ -92,9 +91,9 @@ def test_who_logged_in_with_a_leaked_key(start: Start, journald: None, tmp_path:
     assert "-- No entries --" in found(by_key.replace("…", "A" * 43))
 
 
-def test_what_a_revocation_and_a_failure_leave(start: Start, journald: None) -> None:
+def test_what_a_revocation_and_a_failure_leave(start: Start, journald: None, with_collection: dict[str, str]) -> None:
     container = start("podman-crun", "busybox")
-    end_daemons_of(ALICE)
+    end_daemons_of(ALICE, with_collection)
     (line,) = found("journalctl -t ssh_hook -g revoke").splitlines()
     assert re.search(
         r"ssh_hook\[\d+\]: revoke: SSH daemons of alice that ended, with their sessions: pids [\d, ]+\.", line

@@ -20,7 +20,6 @@ from containers import (
     ENGINES,
     LAUNCHER,
     PORT,
-    ROOT,
     SETTINGS,
     Container,
     Podman,
@@ -110,16 +109,15 @@ print(len(found), _daemons.end(found))
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun", "rootless"])
 def test_daemon_and_sessions_of_a_user_end_and_the_container_goes_on(
-    start: Start, session: list[Session], key: Path, engine: str
+    start: Start, session: list[Session], key: Path, engine: str, with_collection: dict[str, str]
 ) -> None:
     """By the code with which the playbook revoke ends them on a node."""
     container = start(engine)
     session.append(Session(key))
     wait_for(session[0].sleeps, "the session's command")
-    collections = {**os.environ, "PYTHONPATH": str(ROOT / ".cache/collections")}
     for user, least in ((BOB, 0), (ALICE, 2)):  # the daemon and the session, with what logs it
         command = ["/usr/bin/python3", "-B", "-c", END, str(user), SETTINGS["DROPBEAR_DIR"]]
-        done = subprocess.run(command, env=collections, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=with_collection, capture_output=True, text=True, check=True)
         number, left = done.stdout.split()
         assert (int(number) >= least, bool(int(number)), left) == (True, bool(least), "[]")
     assert session[0].client.wait(within(10)) == 255

@@ -31,7 +31,6 @@ from containers import (
     wait_for,
 )
 from held import NO_ANSWERS, held, silent_pid
-from install import ROOT
 from patience import within
 from recorded import age, describe, write_record
 from refusals import assert_one_line
@@ -122,6 +121,7 @@ def test_sweep_collects_what_others_have_left(silent: int, part: str) -> None:
         assert daemon.wait(within(AT_ONCE)) == -9
         assert not (COPIES / "record-alice").exists()
         assert len(list(COPIES.glob("record-bob-*"))) == 5
+        assert len(done.err.splitlines()) == 1
         assert_one_line(done.err.decode(), WORDS)
         assert processes() == {}
     finally:
@@ -175,12 +175,11 @@ print(len(found), _daemons.end(found), bool(_dropbear.running_programs()), len(_
 
 
 @pytest.mark.usefixtures("silent")
-def test_modules(start: Start) -> None:
+def test_modules(start: Start, with_collection: dict[str, str]) -> None:
     """What an audit, a deployment and the playbook revoke look for among all processes of a node."""
     start("crun")
-    collections = {**os.environ, "PYTHONPATH": str(ROOT / ".cache/collections")}
     program = ["/usr/bin/python3", "-B", "-c", FOUND, str(ALICE), SETTINGS["DROPBEAR_DIR"]]
     begun = time.monotonic()
-    number, left, has_programs, _holders = run(program, env=collections).checked().text.split()
+    number, left, has_programs, _holders = run(program, env=with_collection).checked().text.split()
     assert time.monotonic() - begun < within(AT_ONCE)
     assert (int(number) > 0, left, has_programs) == (True, "[]", "True")

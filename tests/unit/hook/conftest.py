@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patience import within
@@ -132,3 +135,30 @@ def fixture_hang(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
     monkeypatch.setattr(disposable_process, "_read", read_until_it_hangs)
     return hang
+
+
+@pytest.fixture(name="in_namespaces")
+def fixture_in_namespaces() -> Callable[[Callable[[], object]], Any]:
+    """Calls a function in a child that is root in a user and a mount namespace of its own; returns what it returns."""
+
+    def call(work: Callable[[], object]) -> Any:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                ids = (("setgroups", "deny"), ("uid_map", f"0 {os.geteuid()} 1"), ("gid_map", f"0 {os.getegid()} 1"))
+                syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+                for name, text in ids:
+                    Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+                os.write(writer, pickle.dumps((work(), "")))
+            except BaseException:
+                os.write(writer, pickle.dumps((None, traceback.format_exc())))
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with open(reader, "rb") as answer:
+            value, problem = pickle.load(answer)
+        assert problem == ""
+        return value
+
+    return call

@@ -32,7 +32,7 @@ class Namespaces:
         for name in _KINDS if process is not None else ():
             try:
                 theirs = os.stat(f"ns/{name}", dir_fd=process)
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 if name != "time":  # since Linux 5.6
                     raise ContainerEndedError() from None
                 continue

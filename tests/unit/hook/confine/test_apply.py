@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_process_without_the_right_to_drop_need_not_drop_what_is_not_there(mon
         drop(monkeypatch, {CHOWN, LAST}, 1 << CHOWN, may_drop=False)
 
 
+@pytest.mark.parametrize(("number", "is_ignored"), [(errno.ENOSYS, True), (errno.EDQUOT, False)])
+def test_a_keyring_may_be_missing_only_where_the_kernel_has_none(
+    monkeypatch: pytest.MonkeyPatch, number: int, is_ignored: bool
+) -> None:
+    def refuse() -> None:
+        raise OSError(number, "no keyring")
+
+    monkeypatch.setattr(syscalls, "join_new_session_keyring", refuse)
+    with nullcontext() if is_ignored else pytest.raises(OSError, match="no keyring"):
+        apply._leave_session_keyring()
+
+
 def test_no_signal_is_blocked_or_ignored_whatever_the_runtime_does() -> None:
     """crun starts hooks with every signal blocked, and Python ignores some by itself."""
     program = """
@@ -50,7 +63,8 @@ import signal, sys
 sys.path.insert(0, sys.argv[1])
 from ssh_hook.confine import apply
 signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    signal.signal(number, signal.SIG_IGN)
 apply._reset_signals()
 with open("/proc/self/status", encoding="ascii") as status:
     print(*(line.split()[1] for line in status if line.startswith(("SigBlk:", "SigIgn:"))))

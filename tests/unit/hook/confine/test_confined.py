@@ -106,13 +106,13 @@ def test_a_user_of_a_container_has_what_its_process_has(tmp_path: Path) -> None:
         noNewPrivileges=True,
         rlimits=[
             {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
-            {"type": "RLIMIT_CORE", "soft": 0, "hard": 2**64 - 1},
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 2**63},  # crun's "unlimited" may be less than RLIM_INFINITY
         ],
         capabilities={
             "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETGID"],
             "permitted": ["CAP_KILL"],
             "inheritable": ["CAP_KILL", "CAP_SETGID"],
-            "ambient": ["CAP_KILL"],
+            "ambient": ["CAP_KILL", "CAP_CHOWN"],  # the second is not inheritable
         },
         seccomp=denied("mkdir", "mkdirat"),
         personality={"domain": "LINUX32"},

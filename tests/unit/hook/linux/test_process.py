@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook import fast_stdlib
-from ssh_hook.linux.process import Process, all_processes
+from ssh_hook.linux.process import Process, all_processes, pid_is_taken
 from ssh_hook.start import enroot_members
 
 COUNT = 60
@@ -107,3 +107,15 @@ def test_the_pid_in_its_own_namespace() -> None:
         finally:
             for pid in children.read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("error", "is_taken"), [(None, True), (PermissionError, True), (ProcessLookupError, False)])
+def test_a_pid_that_proc_hides_is_taken(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError] | None, is_taken: bool
+) -> None:
+    def kill(_pid: int, _number: int) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(fast_stdlib.os, "kill", kill)
+    assert pid_is_taken(4711) == is_taken

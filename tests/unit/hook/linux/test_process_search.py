@@ -29,13 +29,11 @@ def test_a_search_ends_in_time() -> None:
 
 
 def test_only_the_processes_that_can_be_the_callers_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_map = b"0 0 4294967295\n"
     uids = {os.getpid(): 2001, os.getppid(): STRANGER}
-    node = (
-        SimpleNamespace(pid=pid, uid=partial(uids.get, pid), read=lambda _name: b"0 0 4294967295\n") for pid in uids
-    )
-    processes: list[Any] = list(node)
+    processes = [SimpleNamespace(pid=pid, uid=partial(uids.get, pid), read=lambda _name: own_map) for pid in uids]
     monkeypatch.setattr(process_search, "all_processes", lambda: processes)
-    monkeypatch.setattr(process_search, "read_file", lambda _path: b"0 0 4294967295\n")
+    monkeypatch.setattr(process_search, "read_file", lambda _path: own_map)
     deadline = time.monotonic() + 600
     for caller, asked in ((0, set(uids)), (STRANGER, {os.getppid()}), (STRANGER + 1, set())):
         monkeypatch.setattr(process_search.os, "geteuid", lambda caller=caller: caller)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux import root_mount
+from ssh_hook.linux.process import Process
 from ssh_hook.linux.root_mount import OuterMounts, open_root_mount
 
 BUNDLE = 30  # the id of the mount that the runtime has bound on itself
@@ -107,3 +108,22 @@ def test_a_later_bind_where_nobody_may_look_outside(
             call(monkeypatch, tmp_path, inner, None, above=20)
     else:
         os.close(call(monkeypatch, tmp_path, inner, None, above=20).descriptor)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/", "the container's root directory / is the host's own"),
+        ("/tmp/../../proc/self/root", "cannot open the container's root directory .*: a link of procfs leads there"),
+        ("/no/such/place", "cannot open the container's root directory /no/such/place: No such file or directory"),
+        ("/dev/null", "cannot open the container's root directory /dev/null: Not a directory"),
+        ("/usr", "the container's root directory /usr is no longer where its OCI runtime mounted it"),
+    ],
+)
+def test_what_no_runtime_has_mounted(path: str, problem: str) -> None:
+    with Process(os.getpid()) as process:
+        outside = OuterMounts()
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(HookError, match=f"^{problem}"):
+            open_root_mount(path, process.directory, outside)
+        assert os.listdir("/proc/self/fd") == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,16 @@ def test_links_that_never_end_and_last_ones_that_must_not_be_followed(image: Roo
         image.open("/etc/absolute", os.O_RDONLY | os.O_NOFOLLOW)
     with pytest.raises(NotADirectoryError):
         image.open("/etc/file/x", os.O_PATH)
+
+
+@pytest.mark.usefixtures("resolve")
+@pytest.mark.parametrize("count", [40, 41])
+def test_as_many_links_as_the_kernel_follows(image: Rootfs, tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        (tmp_path / f"image/link{number}").symlink_to(f"link{number + 1}")
+    (tmp_path / f"image/link{count}").write_bytes(b"the end")
+    with pytest.raises(HookError, match="Too many levels") if count > 40 else nullcontext():
+        assert image.read("/link0", len(b"the end")) == b"the end"
 
 
 @pytest.mark.usefixtures("resolve")
@@ -273,8 +283,10 @@ def test_a_directory_for_the_user_is_given_to_her(image: Rootfs, monkeypatch: py
 def test_another_users_directory_or_link_is_not_the_users(image: Rootfs) -> None:
     os.close(image.user_directory(image.descriptor, "etc", "/etc"))
     image.user = Identity(os.getuid() + 1, os.getgid())
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(HookError, match=r"^/etc in the container is not a directory of its user"):
         image.user_directory(image.descriptor, "etc", "/etc")
+    assert os.listdir("/proc/self/fd") == before
     parent = os.open("etc", os.O_PATH, dir_fd=image.descriptor)
     with pytest.raises(HookError, match=r"^cannot open /etc/directory in the container without following a link"):
         image.user_directory(parent, "directory", "/etc/directory")

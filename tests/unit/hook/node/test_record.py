@@ -75,3 +75,37 @@ def test_a_container_of_another_pid_namespace_is_not_judged(bundle: int, init: P
         assert read.container_is_gone() == is_gone
     read.texts["boot_id"] = "00000000-0000-0000-0000-000000000000"
     assert read.container_is_gone()
+
+
+@pytest.mark.parametrize(
+    ("field", "is_right"),
+    [
+        ("pid=2", True),
+        ("pid=1", False),
+        ("init_pid=1", False),
+        (f"pid={2**31 - 1}", True),
+        (f"pid={2**31}", False),
+        (f"uid={2**32 - 2}", True),
+        (f"uid={2**32 - 1}", False),
+        (f"gid={2**32 - 1}", False),
+        ("start_time=-1", False),
+        ("start_time=", False),
+        (f"start_time={'1' * 21}", False),
+        ("pid_namespace=x", False),
+        ("boot_id=../x", False),
+        ("owner=\0", False),
+        ("of_a_later_version=1", True),
+    ],
+)
+def test_values_that_no_start_writes(init: Process, field: str, is_right: bool) -> None:
+    known = record.record_of((4711, 1, 2, 3), 7, init, Identity(1000, 100), "", "/b", "", {"owner": "1000"})
+    text = known.data().decode()
+    changed = re.sub(rf"^{field.partition('=')[0]}=.*\n", "", text, flags=re.MULTILINE) + f"{field}\n"
+    assert record.parse(text) is not None
+    assert (record.parse(changed) is not None) == is_right
+
+
+@pytest.mark.parametrize("change", [("ssh_hook 1", "ssh_hook 2"), ("pid=4711\n", ""), ("boot_id", "boot")])
+def test_a_record_of_another_form(init: Process, change: tuple[str, str]) -> None:
+    known = record.record_of((4711, 1, 2, 3), 7, init, Identity(1000, 100), "", "/b", "", {})
+    assert record.parse(known.data().decode().replace(*change)) is None

@@ -235,6 +235,29 @@ def test_switches(name: str) -> None:
             Settings({**ENVIRONMENT, name: text})
 
 
+def test_as_many_addresses_as_dropbear_listens_on() -> None:
+    addresses = [f"10.0.0.{number}" for number in range(10)]
+    assert Settings({**ENVIRONMENT, "LISTEN_ADDRESSES": ",".join(addresses)}).listen == addresses
+    with pytest.raises(HookError, match=r"has 11 addresses: Dropbear accepts at most 10$"):
+        Settings({**ENVIRONMENT, "LISTEN_ADDRESSES": ",".join([*addresses, "fd00::1"])})
+    with pytest.raises(HookError, match=r"'10\.0\.0' is not an IP address$"):
+        Settings({**ENVIRONMENT, "LISTEN_ADDRESSES": "10.0.0"})
+
+
+@pytest.mark.parametrize(
+    ("namespace", "is_shared"),
+    [
+        ({"type": "user", "path": "/proc/1/ns/user"}, True),
+        ({"type": "user", "path": ""}, False),
+        ({"type": "user"}, False),
+        ({"type": "network", "path": "/run/netns/x"}, False),
+    ],
+)
+def test_whose_user_namespace_it_is(namespace: dict[str, str], is_shared: bool) -> None:
+    config = {**CONFIG, "linux": {"namespaces": [{"type": "pid"}, namespace]}}
+    assert parsed(json.dumps(config).encode()).has_shared_user_namespace == is_shared
+
+
 def test_id_maps() -> None:
     rootless = IdMap("         0       1000          1\n         1     100000      65536\n")
     assert [rootless.outside(inside) for inside in (0, 1, 33, 65536, 65537)] == [1000, 100000, 100032, 165535, None]

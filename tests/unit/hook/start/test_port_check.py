@@ -1,7 +1,8 @@
-"""Who holds a port, where the library that tells is missing or broken. What it tells is shown with real containers."""
+"""Whether a port is free, and who holds it; what the library tells of that is shown with real containers."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -80,3 +81,50 @@ def test_a_daemon_whose_server_nobody_may_inspect(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("pid", ["self", "0"])
 def test_a_holder_outside_of_jobs(pid: str) -> None:
     assert port_holder._describe_job(pid) == ""
+
+
+def user() -> Identity:
+    return Identity(os.geteuid(), os.getegid())
+
+
+def test_an_address_of_the_site_that_the_node_lacks() -> None:
+    with pytest.raises(HookError, match=r"^192\.0\.2\.1 is not an address of this node: correct LISTEN_ADDRESSES"):
+        port_check.require_free(0, ["127.0.0.1", "192.0.2.1"], user(), "it", "")
+
+
+def test_a_node_without_one_of_the_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(address: str, _port: int) -> None:
+        if address == "::":
+            raise OSError(errno.EAFNOSUPPORT, "no IPv6")
+
+    monkeypatch.setattr(port_check, "_bind", bind)
+    port_check.require_free(2222, [], user(), "it", "")
+    assert port_check.is_free(2222, user())
+
+
+def test_each_family_has_its_own_ports() -> None:
+    """So IPv6's wildcard alone is free, though Linux lets a socket of IPv6 serve IPv4 too."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        number = holder.getsockname()[1]
+        assert port_check.first_refused(number, ["::1", "::"]) is None
+        address, error = port_check.first_refused(number, []) or ("", OSError())
+        assert (address, error.errno) == ("0.0.0.0", errno.EADDRINUSE)
+        assert not port_check.is_free(number, user())
+
+
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        (errno.EACCES, "the container's user may not listen on port 22: choose 1024 or higher, with it or SERVER_PORT"),
+        (errno.ENOBUFS, "cannot listen on port 22: No buffer space available"),
+    ],
+)
+def test_a_port_that_its_user_cannot_have(monkeypatch: pytest.MonkeyPatch, number: int, problem: str) -> None:
+    def bind(_address: str, _port: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(port_check, "_bind", bind)
+    with pytest.raises(HookError, match=f"^{problem}"):
+        port_check.require_free(22, [], user(), "it", "")

@@ -8,9 +8,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import within
+from ssh_hook.linux import syscalls
 from ssh_hook.linux.process import Process, all_processes
 from ssh_hook.stop import rules
 
@@ -177,3 +180,52 @@ def test_what_is_killed_with_the_daemon_has_ended_too(monkeypatch: pytest.Monkey
         monkeypatch.setattr(Process, "stop", lambda _process: None)
         assert rules.end_daemon(Process(daemon.pid))
         assert not Process(server.pid).is_alive()
+
+
+InNamespaces = Callable[[Callable[[], object]], Any]
+
+
+def test_a_caller_that_is_a_session_of_the_daemon_goes_on(in_namespaces: InNamespaces) -> None:
+    def work() -> bool:
+        caller = os.getpid()
+        rules._Sessions.include = lambda _self, process: process.pid == caller  # type: ignore[method-assign]
+        with subprocess.Popen(["sleep", "60"]) as daemon:
+            return rules.end_daemon(Process(daemon.pid))
+
+    assert in_namespaces(work) is True
+
+
+def test_orphans_are_killed_and_reaped(in_namespaces: InNamespaces) -> None:
+    def work() -> str:
+        rules._TIMEOUT = within(5)
+        for _number in range(3):
+            subprocess.Popen(["sleep", "60"])
+        rules.end_orphans()
+        return Path("/proc/thread-self/children").read_text(encoding="ascii")
+
+    with subprocess.Popen(["sleep", "60"]) as other:
+        left, is_alive = in_namespaces(work), other.poll() is None
+        other.kill()
+    assert (left, is_alive) == ("", True)
+
+
+def test_whose_mounts_are_not_the_callers(in_namespaces: InNamespaces) -> None:
+    def work() -> list[bool]:
+        found = []
+        for kind in (0, syscalls.CLONE_NEWNS):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                if kind:
+                    syscalls.unshare(kind)
+                os.write(writer, b"x")
+                time.sleep(1000)
+            os.read(reader, 1)
+            with Process(child) as daemon:
+                found.append(rules._has_own_mounts(daemon))
+                daemon.kill()
+                os.waitpid(child, 0)
+                found.append(rules._has_own_mounts(daemon))
+        return found
+
+    assert in_namespaces(work) == [False, False, True, False]
