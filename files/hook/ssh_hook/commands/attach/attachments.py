@@ -100,7 +100,8 @@ def end(pid: int) -> list[str] | None:
                 return None  # its pid may be another process's
             if not os.pread(file, 1, 0):
                 raise HookError(ATTACH_REFUSED, f"attach to process {pid} has not finished: try again")
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            for number in (signal.SIGTERM, signal.SIGCONT):  # a process of the container may have stopped it
+                signal.pidfd_send_signal(pidfd, number)
             if not syscalls.poll([pidfd], time.monotonic() + _TIMEOUT):
                 raise HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} did not exit within {_TIMEOUT:.0f} s")
         *left, last = os.pread(file, _MAX_SIZE, 0).split(b"\0")

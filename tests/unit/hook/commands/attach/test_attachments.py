@@ -102,6 +102,16 @@ def test_detach_learns_which_mounts_are_left(left: list[str], places: list[str])
             assert end_soon() == []
 
 
+def test_a_stopped_supervisor_goes_on_and_ends() -> None:
+    with supervisor(supervise([])) as pid:
+        deadline = time.monotonic() + within(5)
+        while not serves():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGSTOP)
+        assert attachments.end(os.getpid()) == []
+
+
 @pytest.mark.parametrize("end", [os.abort, lambda: os._exit(0)])
 def test_silence_is_no_success(end: Callable[[], object]) -> None:
     """A supervisor that was killed, or that failed, has undone nothing."""
