@@ -74,6 +74,7 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
     daemons = find_all_daemons()
     for sentence in unserved(find_running(), daemons):
         log(WARNING, sentence)
+    shown = {daemon.pid: _as_json(daemon) for daemon in daemons}  # before this command's own logins are sessions
     problems = {} if keys is None else _try_logins(daemons, keys, name, settings)
     for daemon in daemons:
         if problems.get(daemon.pid):
@@ -86,7 +87,7 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
         "node": socket.gethostname(),
         "keys": "" if keys is None else store.fingerprint(keys),
         "keys_problem": problem,
-        "containers": [_as_json(daemon, problems) for daemon in daemons],
+        "containers": [{**entry, "login_problem": problems.get(pid)} for pid, entry in shown.items()],
     }
 
 
@@ -152,7 +153,7 @@ def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[s
         return dict(zip([daemon.pid for daemon in reached], pool.map(log_in, reached)))
 
 
-def _as_json(daemon: Daemon, problems: dict[int, str]) -> dict[str, Any]:
+def _as_json(daemon: Daemon) -> dict[str, Any]:
     return {
         "pid": daemon.pid,
         "uid": daemon.uid,
@@ -166,7 +167,6 @@ def _as_json(daemon: Daemon, problems: dict[int, str]) -> dict[str, Any]:
         "id": daemon.id,
         "name": daemon.name,
         "job": daemon.task or daemon.job,
-        "login_problem": problems.get(daemon.pid),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +83,27 @@ def test_each_container_in_reach_is_logged_in_to(monkeypatch: pytest.MonkeyPatch
     assert {("127.0.0.1", 10001), ("::1", 10001), ("10.0.0.1", 10002)} < {*tried}
     monkeypatch.setattr(status.os, "getuid", lambda: 0)
     assert status._try_logins(daemons, KEYS, "root", client) == {6: "no answer"}
+
+
+def test_its_own_logins_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = 0
+
+    def try_logins(*_: object) -> dict[int, str]:
+        nonlocal sessions
+        sessions += 1
+        return {1: "no answer"}
+
+    found = daemon(1, has_own_network=False, label="")
+    vars(found)["sessions"] = lambda: sessions
+    monkeypatch.setattr(status, "caller", lambda _settings: ("/home/alice", "alice"))
+    monkeypatch.setattr(status, "is_root_without_keys", lambda _directory: False)
+    monkeypatch.setattr(status.store, "fingerprint", lambda _keys: "SHA256:")
+    monkeypatch.setattr(status, "find_all_daemons", lambda: [found])
+    monkeypatch.setattr(status, "find_running", list)
+    monkeypatch.setattr(status, "_try_logins", try_logins)
+    monkeypatch.setattr(status.store, "load", lambda *_: SimpleNamespace())
+    (entry,) = status.status({})["containers"]
+    assert (entry["sessions"], entry["login_problem"], sessions) == (0, "no answer", 1)
 
 
 def test_without_a_client_no_login_is_tried(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
