@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import ALICE, PORT, processes, records, repeated, run, traces, wait_for
+from containers import ALICE, PORT, WORK, processes, records, repeated, run, traces, wait_for
 from hook_log import Syslog
 from install import ROOT
 from starter import Start, Starter
@@ -22,6 +22,7 @@ def pytest_sessionstart() -> None:
     """Nothing here may touch the machine itself: it signals processes and starts engines."""
     if not Path("/run/hook-test-dev").is_dir():
         pytest.exit("these tests run in a bed only: use tests/hook/run", returncode=2)
+    WORK.mkdir(exist_ok=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

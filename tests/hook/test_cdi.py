@@ -105,7 +105,6 @@ def test_a_restart_starts_another_daemon(start: Start) -> None:
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
 def test_both_orders(start: Start, runtime: str, stage: str, order: tuple[Mapping[str, str], ...]) -> None:
     log = WORK / "twice"
-    WORK.mkdir(exist_ok=True)
     launcher = shell_around(WORK / "twice-hook", f'exec >>{log}; hook "$@"; status=$?; echo "$status"; exit "$status"')
 
     def twice(config: dict[str, Any]) -> None:
@@ -363,7 +362,6 @@ def test_docker_compose(docker: None, nothing_left: None, tmp_path: Path) -> Non
 def held() -> Iterator[Path]:
     """A file while which there is, the device hold.test/start=on holds a start up, after createRuntime."""
     file, spec = WORK / "held", SPEC.with_name("hold.json")
-    WORK.mkdir(exist_ok=True)
     file.touch()
     wait = f"for i in $(seq 2400); do [ -e {file} ] || exit 0; sleep 0.05; done; exit 1"
     hook = {"hookName": "createContainer", "path": "/bin/sh", "args": ["sh", "-c", wait]}

@@ -306,7 +306,6 @@ def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> 
 
 def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
     """The watcher reports to the container's /dev/log, whose owner may leave it full."""
-    WORK.mkdir(exist_ok=True)
     path = WORK / "log"
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log,

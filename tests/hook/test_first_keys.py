@@ -184,7 +184,6 @@ def test_root_that_may_not_enter_the_home(start: Start, closed_home: None, engin
     """The hook makes the keys as alice, and reads them as alice in the next container."""
     assert run([*SQUASH, "ls", "/home/alice"]).status != 0
     script = f'echo {ALICE} >/proc/self/loginuid && exec {" ".join(SQUASH)} {LAUNCHER} "$@"'
-    WORK.mkdir(exist_ok=True)
     launcher = shell_around(WORK / "squashed", script)
     for _number in range(2):
         container = start(engine, "busybox", launcher=launcher)

@@ -200,7 +200,6 @@ def test_each_session_has_a_memory_layout_of_its_own(start: Start, tmp_path: Pat
 @pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_the_first_process_is_not_a_shell_in_between(start: Start, engine: str) -> None:
     """Without joining, the hook looks for it among its ancestors; a forked shell has not executed anything either."""
-    WORK.mkdir(exist_ok=True)
     launcher = shell_around(WORK / "between", '( hook "$@" || exit; exec /usr/bin/sleep 3 )')
     options = {"stage": "createContainer", "settings": {"JOIN_NAMESPACES": "false"}, "launcher": launcher}
     with ThreadPoolExecutor(1) as pool:

@@ -18,7 +18,6 @@ LEVEL, OUT, ERR = (f"com.hooks.logging.{name}" for name in ("level", "stdoutfd",
 @pytest.fixture
 def file() -> Iterator[Path]:
     """A file of alice's that the hook can log to."""
-    WORK.mkdir(mode=0o755, exist_ok=True)
     path = WORK / "log"
     path.touch(mode=0o644)
     os.chown(path, ALICE, ALICE)

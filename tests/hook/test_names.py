@@ -49,7 +49,6 @@ def key(tmp_path: Path) -> Path:
 @pytest.fixture
 def passwd() -> Iterator[Path]:
     """A file to be mounted at /etc/passwd."""
-    WORK.mkdir(exist_ok=True)
     path = WORK / "passwd"
     path.touch(0o644)
     yield path

@@ -285,7 +285,6 @@ def test_home_among_the_images_programs_is_not_made(start: Start, syslog: Syslog
 @pytest.mark.parametrize("path", ["/run/hook-test/users/alice", "/cluster/alice"])
 def test_home_at_the_sites_place_is_made(start: Start, tmp_path: Path, path: str) -> None:
     """Below the site's directory of homes, and where PASSWD_FILE says that the user's is."""
-    WORK.mkdir(exist_ok=True)
     users = WORK / "users"
     users.symlink_to("/home")
     passwd = tmp_path / "passwd"

@@ -260,7 +260,6 @@ def test_rootless_container_below_another_users_directory(tree: Path, name: str)
     if name == "volume":  # bob may rename none of alice's directories but the topmost
         run(["chown", f"{BOB}:{BOB}", ROOTFS, ROOTFS / "b", ROOTFS / "b/rootfs"]).checked()
         run(["chmod", "777", ROOTFS, ROOTFS / "b", ROOTFS / "b/rootfs"]).checked()
-    WORK.mkdir(mode=0o755, exist_ok=True)
     directory = WORK / new_name()
     directory.mkdir(mode=0o755)
     when = {"annotations": {f"^{key}$": f"^{value}$" for key, value in ENABLED.items()}}

@@ -100,7 +100,6 @@ class Bed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bed() -> Iterator[Bed]:
-    WORK.mkdir(mode=0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as name:
         directory = Path(name)
         directory.chmod(0o755)

@@ -119,7 +119,6 @@ def test_podmans_pods_go_on_working(pod: str) -> None:
 
 def hidden(script: str, name: str) -> str:
     """A launcher of the hook in a mount namespace of its own, where `script` has changed what the node says."""
-    WORK.mkdir(exist_ok=True)
     inner = shell_around(WORK / f"{name}-inner", f'{script}\nhook "$@"')
     path = WORK / name
     path.write_text(f'#!/bin/sh\nexec /usr/bin/unshare --mount {inner} "$@"\n', encoding="utf-8")

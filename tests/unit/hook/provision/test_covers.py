@@ -84,7 +84,7 @@ def test_a_deleted_file_is_rewritten_where_it_is_a_mount(
         root.note = lambda _kind, _path, detail: noted.append(detail.partition(":")[2])
         if not is_mount:
             os.unlink(image / "etc/own")
-            root.file = lambda _path: os.dup(target)  # type: ignore[method-assign]
+            root.file = lambda _path: os.dup(target)
         try:
             Covers(root).cover_with("/etc/own", os.open(image.parent / "ours", os.O_PATH), "copy", b"new")
         except HookError as error:

@@ -188,7 +188,7 @@ InNamespaces = Callable[[Callable[[], object]], Any]
 def test_a_caller_that_is_a_session_of_the_daemon_goes_on(in_namespaces: InNamespaces) -> None:
     def work() -> bool:
         caller = os.getpid()
-        rules._Sessions.include = lambda _self, process: process.pid == caller  # type: ignore[method-assign]
+        rules._Sessions.include = lambda _self, process: process.pid == caller
         with subprocess.Popen(["sleep", "60"]) as daemon:
             return rules.end_daemon(Process(daemon.pid))
 
