@@ -22,11 +22,11 @@ from ssh_hook.errors import HookError, describe_failure, kind_of, shorten
 from ssh_hook.health.error_catalogue import CATALOGUE
 from ssh_hook.keys import formats, store
 from ssh_hook.keys.errors import KeyStoreError
-from ssh_hook.linux import disposable_process
+from ssh_hook.linux import disposable_process, id_maps
 from ssh_hook.linux.cgroups import Cgroups
 from ssh_hook.linux.mounts import MountTable
 from ssh_hook.linux.root_mount import open_root_mount
-from ssh_hook.node import engine, last_messages
+from ssh_hook.node import last_messages
 from ssh_hook.node.caller import caller_entry
 from ssh_hook.oci import json_reader, settings
 from ssh_hook.oci.annotations import Annotations
@@ -104,7 +104,7 @@ PROVOKED: dict[str, Callable[[Path], object]] = {
     errors.ROOT_NOT_A_MOUNT: lambda _path: own_root(),
     errors.SECCOMP_UNKNOWN: lambda path: seccomp.make_filter(Node({"flags": ["NOTHING"]}, "seccomp"), str(path)),
     errors.SETTING_WRONG: lambda _path: settings.default_port({"SERVER_PORT_DEFAULT": "0"}),
-    errors.SYSTEM: lambda _path: engine.read_map("/no/such/map"),
+    errors.SYSTEM: lambda _path: id_maps.read_map("/no/such/map"),
 }
 
 

@@ -73,3 +73,5 @@ def test_stop() -> None:
     found = imported(STOP)
     assert others(found) <= CHEAP - {"_ctypes", "_sha2", "_sha256", "_socket", "binascii", "resource"}
     assert "ssh_hook.node.door" not in found
+    of_a_rootless_engine = imported([*STOP, "node.own_places"])  # where the record names a door or an entry of a user
+    assert "_ctypes" not in of_a_rootless_engine

@@ -14,7 +14,8 @@ from corpus import kept, names
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ssh_hook.keys import store, writer
-from ssh_hook.linux.identity import Identity, IdMap
+from ssh_hook.linux.id_maps import IdMap
+from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process
 from ssh_hook.node import record
 from ssh_hook.oci.settings import parse_port

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Switch to another user's credentials temporarily, and map ids between user namespaces."""
+"""Switch to another user's credentials temporarily."""
 
 from __future__ import annotations
 
 from ..fast_stdlib import os
 from . import ids, syscalls
-
-_ALL_IDS = 2**32 - 1
 
 
 class Identity:
@@ -63,32 +61,3 @@ class ActingAs:
             syscalls.raise_capabilities()
             return
         ids.restore(self._own.uid, self._own.gid, self._groups)
-
-
-class IdMap:
-    """The uid or gid map of a user namespace.
-
-    Format: user_namespaces(7), /proc/PID/uid_map: lines "inside outside count". "outside" is an id of the reader's user
-    namespace, or of the parent namespace where a process reads its own map.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._extents = [tuple(int(field) for field in line.split()) for line in text.splitlines()]
-
-    def outside(self, inside: int) -> int | None:
-        """Return the id outside the namespace that `inside` is mapped to; None if it is not mapped."""
-        for first, outer, count in self._extents:
-            if first <= inside < first + count:
-                return outer + inside - first
-        return None
-
-    def inside(self, outside: int) -> int | None:
-        """Return the id in the namespace that is mapped to `outside`; None if there is none."""
-        for first, outer, count in self._extents:
-            if outer <= outside < outer + count:
-                return first + outside - outer
-        return None
-
-    def is_initial(self) -> bool:
-        """Return whether this is the map of the initial user namespace, which maps every id to itself."""
-        return self._extents == [(0, 0, _ALL_IDS)]

@@ -7,7 +7,7 @@ import time
 
 from ..errors import SYSTEM, LateError
 from ..fast_stdlib import TYPE_CHECKING, exists, os, read_file
-from .identity import IdMap
+from .id_maps import IdMap
 from .process import Process, all_processes, pid_is_taken
 from .process_questions import MOST_SILENT, ask
 

@@ -23,12 +23,13 @@ import errno
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..fast_stdlib import TYPE_CHECKING, basename, closing, dirname, fsencode, os, read_file
 from ..linux import syscalls
+from ..linux.id_maps import read_map
 from ..linux.process import pid_namespace
 from . import own_places, places
-from .engine import JOBS_PLACE, read_map
+from .engine import JOBS_PLACE
 
 if TYPE_CHECKING:
-    from ..linux.identity import IdMap
+    from ..linux.id_maps import IdMap
 
 _PROBLEM = "the container has no door, through which its user logs in without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate

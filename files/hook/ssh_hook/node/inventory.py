@@ -14,7 +14,8 @@ from ..errors import HookError
 from ..fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux import disposable_process
 from ..linux.files import names as names_in
-from ..linux.identity import Identity, IdMap
+from ..linux.id_maps import IdMap
+from ..linux.identity import Identity
 from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_namespace
 from ..linux.process_questions import ask
 from ..linux.process_search import are_running, processes_until

@@ -10,7 +10,6 @@ from __future__ import annotations
 from ..errors import HookError
 from ..fast_stdlib import TYPE_CHECKING, closing, create_file, dirname, os, stat
 from ..linux.files import is_own
-from ..linux.mounts import mount_id
 from .engine import JOBS_PLACE, Engine, state_directory, temporary_directory
 from .places import unlink
 
@@ -101,6 +100,8 @@ def _open_own_in(parent: int, name: str, create: bool) -> int:
 
 
 def _is_same_mount(first: int, second: int) -> bool:
+    from ..linux.mounts import mount_id  # here: poststop, which only needs the paths, loads no ctypes
+
     try:
         return mount_id(first) == mount_id(second)
     except HookError:

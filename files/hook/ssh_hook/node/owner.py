@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from ..errors import ANNOTATION_WRONG, INSTALL_DAMAGED, USER_UNKNOWN, HookError, printable
+from ..errors import ANNOTATION_WRONG, CONTAINER_UNFIT, INSTALL_DAMAGED, USER_UNKNOWN, HookError, printable
 from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..keys import passwd
+from ..linux.id_maps import read_map
 from ..linux.identity import ROOT, Identity
 from ..log import log
 from ..oci.annotations import USER
 from .engine import NO_LOGIN, Engine, login_uid
 
 if TYPE_CHECKING:
+    from ..oci.oci_config import Container
     from ..oci.settings import Settings
 
 _ANNOTATION = f"the annotation {USER}"
+_TO_BECOME_ANY_USER = {"CAP_SETUID", "CAP_SETGID"}
 _CHUNK = 64 << 10  # bytes; a line of PASSWD_FILE must be shorter
 
 
@@ -115,3 +118,37 @@ def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
     except OSError as error:
         raise HookError(INSTALL_DAMAGED, f"cannot read {path}: {error.strerror}") from None
     return None
+
+
+def prefer_own_user(container: Container, process: int) -> None:
+    """Let sessions run as the user of a rootless engine if the container's process is root with a subordinate uid.
+
+    It is so with `podman run --userns=keep-id --user=root`, which distrobox calls: users work under their own uid, and
+    root only sets the container up. This gives nobody a new right: root in the container can become that user.
+
+    `process` is the open directory in /proc of a process in the container's user namespace.
+    """
+    uid = read_map("uid_map", process).inside(os.geteuid())
+    gid = read_map("gid_map", process).inside(os.getegid())
+    if container.uid == 0 and uid and gid is not None and _TO_BECOME_ANY_USER.issubset(container.permitted):
+        container.change_user(uid, gid)
+
+
+def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:
+    """Return the container's user with ids of the hook's user namespace. Raises HookError if they are not mapped.
+
+    `process` is the open directory in /proc of a process in the container's user namespace, if it has one of its own.
+    """
+    if not has_user_namespace:
+        return Identity(container.uid, container.gid)
+    return Identity(_map_id(process, "uid_map", container.uid), _map_id(process, "gid_map", container.gid))
+
+
+def _map_id(process: int, kind: str, inside: int) -> int:
+    outside = read_map(kind, process).outside(inside)
+    if outside is None:
+        raise HookError(
+            CONTAINER_UNFIT,
+            f"the container's process has the id {inside}, which its user namespace does not map ({kind})",
+        )
+    return outside

@@ -18,13 +18,13 @@ from ..errors import ATTACH_REFUSED, IMAGE_UNFIT, HookError, describe_failure, p
 from ..fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..linux import disposable_process, syscalls, user_namespaces
 from ..linux.files import is_same, rewrite
+from ..linux.id_maps import read_map
 from ..linux.identity import ActingAs, Identity
 from ..linux.ids import become
 from ..linux.mounts import change_root, clone_mount, make_private, mount_id, unescape, unmount
 from ..linux.root_mount import RootMount
 from ..linux.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
-from ..node.engine import read_map
 from ..node.owner import Owner
 from ..node.running_process import MountInfo, Rights
 from ..provision.layer import missing, mount_layer

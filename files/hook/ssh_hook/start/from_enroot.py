@@ -21,9 +21,9 @@ from ..linux.cgroups import Cgroups
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal, sees_all_processes
 from ..log import INFO, log
-from ..node.engine import Engine, outside_user
+from ..node.engine import Engine
 from ..node.entry_reader import collect_own
-from ..node.owner import find_owner
+from ..node.owner import find_owner, outside_user
 from ..oci.annotations import PORT, REQUIRE_SHELL
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container

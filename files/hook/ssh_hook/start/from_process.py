@@ -10,12 +10,13 @@ from ..errors import ATTACH_REFUSED, SYSTEM, HookError
 from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux import syscalls
 from ..linux.cgroups import Cgroups
+from ..linux.id_maps import read_map
 from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process
 from ..node import monitor
 from ..node.bundle import find_bundle
-from ..node.engine import Engine, read_map
+from ..node.engine import Engine
 from ..node.entry_reader import collect_own
 from ..node.owner import Owner
 from ..node.running_process import Rights
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..keys.passwd import Entry
-    from ..linux.identity import IdMap
+    from ..linux.id_maps import IdMap
     from ..node.running_process import RunningProcess
     from ..oci.settings import Settings
 

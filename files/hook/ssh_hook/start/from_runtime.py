@@ -13,8 +13,8 @@ from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.cgroups import Cgroups
 from ..log import WARNING, log
 from ..node import monitor
-from ..node.engine import Engine, outside_user, prefer_own_user
-from ..node.owner import find_owner
+from ..node.engine import Engine
+from ..node.owner import find_owner, outside_user, prefer_own_user
 from ..oci.annotations import ENABLED
 from ..oci.oci_config import Container, read_config
 from ..oci.settings import Settings

@@ -8,9 +8,9 @@ import time
 from ..fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
+from ..linux.id_maps import read_map
 from ..linux.identity import Identity
 from ..linux.process_search import ask_own_processes
-from ..node.engine import read_map
 from ..node.inventory import find_daemon_of
 from ..oci.container_paths import SERVER_NAME
 

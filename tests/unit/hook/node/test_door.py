@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
-from ssh_hook.linux.identity import IdMap
+from ssh_hook.linux.id_maps import IdMap
 from ssh_hook.linux.process import MAX_ID, MAX_PID, pid_namespace
 from ssh_hook.node import door, own_places, places
 from ssh_hook.node.door import Door

@@ -15,7 +15,7 @@ import pytest
 from patience import within
 from ssh_hook.commands.connect import choose
 from ssh_hook.errors import HookError
-from ssh_hook.linux import process_search
+from ssh_hook.linux import mounts, process_search
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
 from ssh_hook.node import access, entries, entry_reader, inventory, own_places, places, record
@@ -293,7 +293,7 @@ def test_what_another_user_has_mounted_in_tmp_is_not_asked(tmp_path: Path, monke
     (place / "mine/daemons").mkdir(mode=0o700, parents=True)
     (place / "mine").chmod(0o700)
     os.close(own_places.open_own(f"{place}/mine/daemons"))
-    monkeypatch.setattr(own_places, "mount_id", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    monkeypatch.setattr(mounts, "mount_id", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
     os.close(own_places.open_own(f"{place}/mine/daemons"))  # as a mount of root's in a directory that is root's
     place.chmod(0o1777)
     asked = []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.errors import ANNOTATION_WRONG, SETTING_WRONG, HookError, printable
-from ssh_hook.linux.identity import IdMap
+from ssh_hook.linux.id_maps import IdMap
 from ssh_hook.oci.container_paths import PIDFILE
 from ssh_hook.oci.oci_config import Container, parse_config, read_config
 from ssh_hook.oci.settings import Settings, parse_port
