@@ -17,6 +17,7 @@ import select
 import signal
 import time
 from contextlib import contextmanager
+from itertools import islice
 
 from ._linux import ids
 
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     Look = Callable[[Entry], "dict[str, Any] | None"]
     Users = Sequence[Entry]
 
-CHILDREN = 4  # in parallel; the work waits for disks and file servers, not for processors
+CHILDREN = 32  # in parallel; the work waits for automount, disks and file servers, not for processors
 BATCH = 100  # users per child that only checks
 TIMEOUT = 120.0  # seconds for one user
 LOOK_TIMEOUT = 20.0  # seconds for one child that only checks; then each remaining user gets a child, and TIMEOUT
+_EXIT_TIMEOUT = 5.0  # seconds
 _RESULT_LIMIT = 1024 * 1024  # bytes
+
+_hung: list[int] = []  # pids of children that hang in the kernel, where SIGKILL waits, too; they count as CHILDREN
 
 
 class AsUserError(Exception):
@@ -51,6 +55,7 @@ class _Child:
         answers: the read end of the pipe for its answer.
         deadline: a time of time.monotonic().
         data: its answer so far.
+        has_answered: whether it has closed the pipe.
     """
 
     def __init__(self, users: Users, pid: int, answers: int, timeout: float) -> None:
@@ -59,6 +64,7 @@ class _Child:
         self.answers = answers
         self.deadline = time.monotonic() + timeout
         self.data = b""
+        self.has_answered = False
 
 
 def run_as_users(
@@ -101,28 +107,30 @@ def _run(
 ) -> Generator[tuple[Users, Any | AsUserError], None, None]:
     """Run ``work(users)`` for each group of users in a child; yield (group, result or error) as the children exit.
 
-    `timeout` is in seconds, for one group.
+    `timeout` is in seconds, for one group. If CHILDREN children hang, the remaining groups get an error.
     """
     waiting = iter(groups)
     running: dict[int, _Child] = {}
     try:
         while True:
-            for users in waiting:
+            deadline = time.monotonic() + (0.0 if running else _EXIT_TIMEOUT)
+            _hung[:] = [pid for pid in _hung if _reap(pid, deadline) is None]
+            for users in islice(waiting, CHILDREN - len(running) - len(_hung)):
                 child = _start(users, work, timeout, list(running))
                 running[child.answers] = child
-                if len(running) == CHILDREN:
-                    break
             if not running:
-                return
+                break
             for child in _wait_for_children(running):
                 del running[child.answers]
                 os.close(child.answers)
                 yield child.users, _result(child)
+        for users in waiting:
+            yield users, AsUserError(f"not tried: {CHILDREN} processes wait for file systems that do not answer")
     finally:
         for child in running.values():
             os.close(child.answers)
             os.kill(child.pid, signal.SIGKILL)
-            _reap(child.pid)
+            _reap(child.pid, time.monotonic() + _EXIT_TIMEOUT)
 
 
 def become(user: Entry) -> None:
@@ -211,45 +219,48 @@ def _wait_for_children(running: dict[int, _Child]) -> list[_Child]:
     while True:
         remaining = min(child.deadline for child in running.values()) - time.monotonic()
         ready = [running[descriptor] for descriptor, _event in poll.poll(max(remaining, 0) * 1000 + 1)]
-        ended = [child for child in ready if not _read_answer(child)]
+        for child in ready:
+            _read_answer(child)
+        ended = [child for child in ready if child.has_answered or len(child.data) > _RESULT_LIMIT]
         ended += [child for child in running.values() if child not in ready and child.deadline < time.monotonic()]
         if ended:
             return ended
 
 
-def _read_answer(child: _Child) -> bool:
-    """Read from the child; return False if it has closed the pipe, or exceeded `_RESULT_LIMIT`."""
+def _read_answer(child: _Child) -> None:
     data = os.read(child.answers, 65536)
     child.data += data
-    return bool(data) and len(child.data) <= _RESULT_LIMIT
+    child.has_answered = not data
 
 
 def _result(child: _Child) -> Any | AsUserError:
-    if child.deadline < time.monotonic() or len(child.data) > _RESULT_LIMIT:
+    """Return the result or error of a child that has answered, or kill it."""
+    if not child.has_answered:
         os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so its pid cannot be reused
-    status = _reap(child.pid)
-    if status is None or (os.WIFSIGNALED(status) and child.deadline < time.monotonic()):
+    status = _reap(child.pid, time.monotonic() + (_EXIT_TIMEOUT if child.has_answered else 0.0))
+    if status is None:
+        _hung.append(child.pid)
+    if len(child.data) > _RESULT_LIMIT:
+        return AsUserError(f"the answer is longer than {_RESULT_LIMIT} bytes")
+    if status is None or not child.has_answered:
         return AsUserError(f"gave up after {TIMEOUT:.0f} s: a file system does not answer")
     if status != 0:
         names = ", ".join(user.name for user in child.users)
         return AsUserError(f"the process that acted as {names} ended unexpectedly, with status {status}")
-    try:
-        outcome = json.loads(child.data)
-    except ValueError:
-        return AsUserError("the answer is too long, or came too late")
+    outcome = json.loads(child.data)
     if "error" in outcome:
         return AsUserError(outcome["error"])
     return outcome["result"]
 
 
-def _reap(pid: int) -> int | None:
-    """Reap a child that should exit within 5 s; return its wait status, or None if it hangs in the kernel."""
+def _reap(pid: int, deadline: float) -> int | None:
+    """Reap a child; return its wait status, or None if it still runs at `deadline`, a time of time.monotonic()."""
     delay = 0.001
-    deadline = time.monotonic() + 5.0
-    while time.monotonic() < deadline:
+    while True:
         waited, status = os.waitpid(pid, os.WNOHANG)
         if waited:
             return status
+        if time.monotonic() > deadline:
+            return None
         time.sleep(delay)
         delay = min(2 * delay, 0.1)
-    return None

@@ -14,6 +14,7 @@ from patience import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def user(name: str, uid: int | None = None) -> Entry:
@@ -154,6 +155,70 @@ def test_only_root_can_look_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
 
     assert as_user._look_as(user("alice", 1235), lambda who: {}) is None
+
+
+def test_20000_users_are_looked_at_once_in_a_minute_if_automount_needs_15_ms_for_each(tmp_path: Path) -> None:
+    """A fifth of them, in a fifth of the time. That is ample: a busy processor does not make the waiting longer."""
+    users = [user(f"user{number}") for number in range(4_000)]
+    record = os.open(tmp_path / "looks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def look(who: Entry) -> dict[str, Any]:
+        os.write(record, f"{who.name}\n".encode())
+        time.sleep(0.015)
+        return {}
+
+    start = time.monotonic()
+    seen = [who.name for who, _result in look_as_users(users, look)]
+    seconds = time.monotonic() - start
+    os.close(record)
+    assert seconds < 12
+    assert sorted(seen) == sorted((tmp_path / "looks").read_text().splitlines()) == sorted(who.name for who in users)
+
+
+@pytest.fixture
+def no_child_can_be_killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An imitation of processes that hang in the kernel: SIGKILL reaches the children only after the test."""
+    killed: list[int] = []
+    monkeypatch.setattr(as_user.os, "kill", lambda pid, _signal: killed.append(pid))
+    monkeypatch.setattr(as_user, "_EXIT_TIMEOUT", 0.1)
+    yield
+    monkeypatch.undo()
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    as_user._hung.clear()
+
+
+@pytest.mark.usefixtures("no_child_can_be_killed")
+def test_hung_children_are_never_more_than_all_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has looked in vain has a process that hangs. It leaves one for the work."""
+    monkeypatch.setattr(as_user, "CHILDREN", 3)
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 0.2)
+    monkeypatch.setattr(as_user, "TIMEOUT", 0.3)
+    hung = [user("first"), user("second")]
+    assert list(look_as_users(hung, lambda who: signal.pause())) == []
+    results = [
+        (who.name, str(result))
+        for who, result in run_as_users(
+            [user("good"), user("bad"), user("third"), user("last")], lambda who: who.name == "bad" and signal.pause()
+        )
+    ]
+    not_tried = "not tried: 3 processes wait for file systems that do not answer"
+    assert results == [
+        ("good", "False"),
+        ("bad", "gave up after 0 s: a file system does not answer"),
+        ("third", not_tried),
+        ("last", not_tried),
+    ]
+    assert len(as_user._hung) == 3
+
+
+def test_a_place_of_a_hung_child_is_free_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "CHILDREN", 1)
+    monkeypatch.setattr(as_user, "TIMEOUT", 0.3)
+    results = outcomes(["bad", "good"], lambda who: signal.pause() if who.name == "bad" else {"well": True})
+    assert "a file system does not answer" in str(results["bad"])
+    assert results["good"] == {"well": True}
 
 
 def test_leaving_early_ends_the_children() -> None:
