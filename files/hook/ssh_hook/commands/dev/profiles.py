@@ -13,7 +13,7 @@ import stat
 from ...errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, kind_of_os, printable
 from ...fast_stdlib import closing, create_file
 from ...keys import store
-from ...linux.files import is_own, read_own
+from ...linux.files import READ, is_own, read_own
 from ...node.caller import caller
 
 PREFIX = "dev-"  # of host names
@@ -122,7 +122,7 @@ class Profiles:
 def last_lines(path: str) -> list[str]:
     """Return the end of a job's output, as lines that are safe for a terminal; none if it is missing."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, READ), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _SHOWN))
             data = file.read(_SHOWN)
     except OSError:

@@ -523,6 +523,13 @@ def test_output(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     assert sorted(os.listdir(site.profile.parent)) == [*("gpu-100.log", "gpu-notes.log", "gpu-x-5.log", "gpu.sh")]
 
 
+def test_output_that_is_no_file(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody writes to a pipe of that name."""
+    os.mkfifo(site.profile.with_name("gpu-7.log"))
+    assert site.run("--log", "gpu") == 0
+    assert capfd.readouterr().out == f"{site.profile.parent}/gpu-7.log:\n"
+
+
 def test_list(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     (site.profile.parent / "cpu.sh").touch()
     site.add(42, "RUNNING", left="3:59:01")
