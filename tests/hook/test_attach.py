@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import shutil
@@ -52,6 +53,7 @@ from taken import assert_nobody_takes
 
 Launch = Callable[..., Running]
 NUMBERS = itertools.count(300000)
+PTRACE_ATTACH, WALL = 16, 0x40000000  # sys/ptrace.h; __WALL of sys/wait.h
 # What opens processes of the hook's again and again, until it is killed: each would show the node's tree, or a key.
 TRACER = """
 import ctypes, os, sys
@@ -524,10 +526,13 @@ def test_a_supervisor_that_is_killed_during_detach(launch: Launch) -> None:
     container = launch("ch-run-write-fake")
     attach(container)
     (supervisor,) = supervisors()
-    os.kill(supervisor, signal.SIGSTOP)
+    # So that it does not go on: detach would wake it if it were only stopped.
+    assert ctypes.CDLL(None).ptrace(PTRACE_ATTACH, supervisor, None, None) == 0
+    os.waitpid(supervisor, WALL)
     with subprocess.Popen(as_user(ALICE, LAUNCHER, "detach", str(container.pid)), stdout=subprocess.PIPE) as detach:
         wait_for(lambda: is_pending(supervisor, signal.SIGTERM), "detach's signal")
         os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, WALL)
         assert detach.communicate(timeout=within(30))[0] == f"detached from process {container.pid}\n".encode()
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
 
