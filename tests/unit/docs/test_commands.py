@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook import dispatch
+from ssh_hook.commands.dev import templates
 from ssh_hook.parser import parser_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +36,8 @@ def options_of(name: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_the_hook(page: str) -> None:
-    called = re.findall(r"(?:^|bin/|[$#] |[$]\()ssh_hook ([a-z-]+)([^\n;|&)<>]*)", code(PAGES[page]), re.MULTILINE)
+    text = code(PAGES[page]).replace("\n# ssh_hook sets ", "\n")  # a comment of the profile that dev writes
+    called = re.findall(r"(?:^|bin/|[$#] |[$]\()ssh_hook ([a-z-]+)([^\n;|&)<>]*)", text, re.MULTILINE)
     assert {name for name, _rest in called} <= dispatch.SUMMARIES.keys() | NO_COMMANDS
     for name, rest in called:
         assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= options_of(name), name
@@ -72,3 +74,8 @@ def test_units_of_the_first_el_node() -> None:
     assert {f"{unit}.j2" for unit in re.findall(r"systemctl start (\S+)", EL)} <= templates
     (timers,) = re.findall(r"list-timers .*\n(\d+)$", EL, re.MULTILINE)
     assert int(timers) == len([name for name in templates if name.endswith(".timer.j2")])
+
+
+def test_the_profile_is_the_one_that_dev_writes() -> None:
+    written = templates.script({"podman": "/usr/bin/podman"}.get, "/opt/oci-hooks/bin/ssh_hook")
+    assert f"$ cat ~/.oci-hooks/dev/gpu.sh\n{written}$ " in PAGES["docs/dev.md"]
