@@ -139,7 +139,7 @@ def client_config(
     include = _include(writer.client_directory(directory))
     if install:
         changed = ssh_config.put_on_top(include)
-        first = f"Put at the top of {changed}: {include}" if changed else f"~/.ssh/config begins with: {include}"
+        first = f"Added at the top of {changed}: {include}" if changed else f"~/.ssh/config begins with: {include}"
     else:
         first = f"Put this line at the top of ~/.ssh/config:\n{include}"
     ways = "\n".join(

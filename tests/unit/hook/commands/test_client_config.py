@@ -651,7 +651,7 @@ def test_install_and_uninstall(
     own.parent.mkdir(mode=0o700)
     own.write_text("User bob\nHost server\n    Port 2222\n")
     include = "Include ~/.oci-hooks/ssh/client/config"
-    for first in (f"Put at the top of {own}: {include}", f"~/.ssh/config begins with: {include}"):
+    for first in (f"Added at the top of {own}: {include}", f"~/.ssh/config begins with: {include}"):
         assert main(["client-config", "--install"], settings) == 0
         said = capfd.readouterr().out.splitlines()
         assert said[0] == first and said[2].startswith("ssh job1234 ")

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -497,5 +498,6 @@ def test_sessions_lead_sessions_and_are_counted_at_the_process_that_serves() -> 
         found = daemon.sessions()
         for child in inventory._children(process.pid):
             for each in (*inventory._children(child), child):
-                os.kill(each, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # its children have ended, and so has it
+                    os.kill(each, signal.SIGKILL)
     assert found == 4
