@@ -90,7 +90,8 @@ def names(directory: str) -> list[str]:
 def remove_leftovers(directory: int, name: str) -> None:
     """Remove temporary files of `name` that killed writers have left in the open `directory`."""
     for other in os.listdir(directory):
-        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH:
+        is_random = not other[-_SUFFIX_LENGTH + 1 :].strip("0123456789abcdef")
+        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH and is_random:
             try:
                 if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _MAX_WRITE_TIME:
                     os.unlink(other, dir_fd=directory)

@@ -96,7 +96,7 @@ def test_what_a_killed_writer_left_is_removed(directory: int, tmp_path: Path) ->
         left.extend({path.name for path in tmp_path.iterdir()} - set(OLD))
 
     replace_files(directory, {"a": b"new"}, note)
-    others = {f".b.{'0' * 16}", ".a.short", ".a"}  # of another file, or no temporary file at all
+    others = {f".b.{'0' * 16}", ".a.short", ".a", ".a.before-migration"}  # of another file, or no temporary file at all
     for name in (*left, *others):
         (tmp_path / name).touch()
     remove_leftovers(directory, "a")
