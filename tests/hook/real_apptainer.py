@@ -181,7 +181,7 @@ def test_refusals() -> None:
     assert_one_line(hook("attach", pid).err.decode(), "(appinit)", kind="attach-refused")
     hook("attach", "--instance", NAME, "--port", "1").err.decode()
     wait_for(lambda: not processes(), "end of the supervisor")
-    assert not shells()
+    wait_for(lambda: not shells(), "end of the shells")
 
 
 def shells() -> set[str]:
@@ -204,7 +204,7 @@ def test_supervisor_that_is_killed(key: Path, name: str, is_daemon_killed: bool)
         assert_one_line(refused, "ssh_hook detach", kind="attach-refused")
         hook("detach", "--instance", NAME).checked()
     wait_for(lambda: not processes(), "end of the supervisor")
-    assert not shells()
+    wait_for(lambda: not shells(), "end of the shells")
     attach()
     assert instance.exec("echo", "served").checked().text == "served"
     hook("detach", "--instance", NAME).checked()

@@ -314,7 +314,8 @@ def serve_request(path: Path, command: list[str], engine: subprocess.Popen[bytes
 def test_exchanged_after_the_hook(tree: Path, runtime: str, name: str, options: list[str]) -> None:
     """The runtime takes the other mount for the root: Dropbear, which was set up in the first one, ends at its gate.
 
-    runc needs a /proc there.
+    runc needs a /proc there. runc 1.3.6 and 1.5 open the root directory before the hooks: they stay in it, or, with
+    --no-pivot, fail.
     """
     swap = SWAPS[name]._replace(before="true", after=SWAPS[name].before)
     if runtime == "runc":
@@ -325,9 +326,13 @@ def test_exchanged_after_the_hook(tree: Path, runtime: str, name: str, options: 
         stack.callback(lambda: restore(SWAPS[name]))
         container = create(runtime, swap)
         stack.callback(container.remove)
-        container.start(*options).checked()
-        assert container.path("/secret").exists()  # so the container has the directory of the node's
-        wait_for(lambda: not dropbears(), "end of Dropbear")
+        started = container.start(*options)
+        is_exchanged = started.status == 0 and container.path("/secret").exists()  # it has the directory of the node's
+        assert is_exchanged or "TREE" in os.environ, started.err
+        if started.status == 0 and not is_exchanged:
+            assert container.exec("ssh", "127.0.0.1", "echo served").checked().text == "served"
+        else:
+            wait_for(lambda: not dropbears(), "end of Dropbear")
 
 
 # Mounts a file system that never answers, in the mount namespace of the container's first process.
