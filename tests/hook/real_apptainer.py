@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import openssh
 import pytest
+import tested
 from attached import hook, is_gone, make_image, tree
 from containers import ALICE, LAUNCHER, Container, Result, as_user, keys, processes, run, running, wait_for
 from patience import within
@@ -66,7 +67,7 @@ def apptainer(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def images() -> Iterator[None]:
+def images(request: pytest.FixtureRequest) -> Iterator[None]:
     shutil.rmtree(WHERE, ignore_errors=True)
     WHERE.mkdir()
     make_image("tree")
@@ -75,6 +76,8 @@ def images() -> Iterator[None]:
     apptainer("build", "--sandbox", SANDBOX, SIF).checked()
     yield
     shutil.rmtree(WHERE)
+    if not request.session.testsfailed:
+        tested.note("real-apptainer", {"Apptainer": tested.version(apptainer("--version").checked().text)})
 
 
 @pytest.fixture

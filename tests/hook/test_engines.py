@@ -5,7 +5,7 @@ A second table shows that each engine keeps the same contract.
 
 from __future__ import annotations
 
-import re
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -17,6 +17,7 @@ import dockerd
 import podman_hpc
 import pytest
 import suite
+import tested
 from containers import (
     ALICE,
     LAUNCHER,
@@ -39,13 +40,13 @@ from install import template
 
 DEVICE = ["--device", "ocihooks.org/ssh=on"]
 SPEC = Path("/etc/cdi/ocihooks-ssh.json")
-README = Path(__file__).resolve().parents[2] / "README.md"
-# What prints the version of each engine in the README's line.
+PART = "newest-engines" if "TREE" in os.environ else "engines"
 VERSIONS = {
     "podman": ["podman", "--version"],
     "crun": ["crun", "--version"],
     "runc": ["runc", "--version"],
     "Docker": [str(dockerd.TREE / "usr/bin/docker"), "--version"],
+    "containerd": [str(dockerd.TREE / "usr/bin/containerd"), "--version"],
     "podman-hpc": [str(podman_hpc.TREE / "bin/pip"), "show", "podman-hpc"],
     "Charliecloud": ["env", "USER=root", "ch-run", "--version"],
     "bubblewrap": ["bwrap", "--version"],
@@ -229,15 +230,17 @@ def test_the_sarus_suite_without_root(nothing_left: None) -> None:
         shutil.rmtree(home.parents[1])
 
 
+def versions() -> dict[str, str]:
+    return {name: tested.version(said(run(command).checked())) for name, command in VERSIONS.items()}
+
+
+def said(done: Result) -> str:
+    return (done.out + done.err).decode()
+
+
 def test_the_readme_has_the_versions_of_these_engines() -> None:
-    """Where they are newer, write the line that the assertion shows."""
-    found = []
-    for name, command in VERSIONS.items():
-        done = run(command).checked()
-        version = re.search(r"[0-9]+(?:\.[0-9]+)+", (done.out + done.err).decode())
-        assert version is not None, command
-        found.append(f"{name} {version[0]}")
-    assert f"The tests run with {', '.join(found)}." in " ".join(README.read_text(encoding="utf-8").split())
+    """Where they are newer, run tests/testbed/tested.py after test_from_each_to_each."""
+    assert tested.lines()["engines"]["engines"] == tested.listing(versions())
 
 
 def test_from_each_to_each(site: None, nothing_left: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,3 +260,4 @@ def test_from_each_to_each(site: None, nothing_left: None, capsys: pytest.Captur
             container.stop()
             container.remove()
     wait_for(lambda: not processes(), "end of the daemons")
+    tested.note(PART, versions())

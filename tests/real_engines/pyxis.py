@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cluster
+import tested
 from cluster import HOOK, TWICE, alice, configure_login, job, log_in, says, soon, ssh, when_it_runs
 
 ASKS = "OCIHOOKS_SSH=1"
@@ -171,6 +172,16 @@ def by_attach() -> str:
         return " ".join([*seen, becomes("out"), attach()])
 
 
+def versions() -> dict[str, str]:
+    """Return those of the programs on a node."""
+    commands = {
+        "enroot": "enroot version",
+        "pyxis": "grep --text --only-matching 'pyxis: version v[0-9.]*' /usr/lib/slurm/spank_pyxis.so",
+        "Slurm": "srun --version",
+    }
+    return {name: tested.version(ssh("compute1", command)) for name, command in commands.items()}
+
+
 def main() -> int:
     """Go through the table; the exit status is 0 where all is right."""
     results = [start_row(name, options) for name, options in ROWS.items()]
@@ -182,7 +193,10 @@ def main() -> int:
         end_time("time limit", ["--time=0:01"], lambda: None),
         cluster.leaves_nothing(f"{IMAGE} ssh 127.0.0.1 echo served", DIRECTORIES, variables=ASKS),
     ]
-    return 0 if all(results) else 1
+    if not all(results):
+        return 1
+    tested.note("real-engines", versions())
+    return 0
 
 
 if __name__ == "__main__":

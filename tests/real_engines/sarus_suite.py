@@ -10,6 +10,7 @@ import sys
 import time
 
 import cluster
+import tested
 from cluster import HOOK, NODES, TWICE, alice, configure_login, job, log_in, says, soon, ssh, when_it_runs
 
 AT_ONCE = cluster.HERE.parents[1] / "molecule/sarus-suite/files/at_once.sh"
@@ -155,7 +156,12 @@ def main() -> int:
     write_edf("passing", EDF + PASS)
     alice(f"printf %s {shlex.quote(AT_ONCE.read_text(encoding='utf-8'))} >at_once.sh; chmod +x at_once.sh")
     results = [row(name, settings) for name, settings in ROWS.items()]
-    return 0 if all(map(all, results)) else 1
+    if not all(map(all, results)):
+        return 1
+    programs = ("podman", "crun")
+    said = {f"{name} of the Sarus Suite": ssh("compute1", f"/usr/local/bin/{name} --version") for name in programs}
+    tested.note("real-suite", {name: tested.version(text) for name, text in said.items()})
+    return 0
 
 
 if __name__ == "__main__":
