@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import attached
+import containerd
 import dockerd
 import podman_hpc
 import pytest
@@ -89,6 +90,10 @@ def of_docker(port: int) -> Container:
     return dockerd.start("alices", annotations={**asked(port), "com.hooks.ssh.user": "alice"})
 
 
+def of_ctr(port: int) -> Container:
+    return containerd.start({**asked(port), "com.hooks.ssh.user": "alice"})
+
+
 def of_podman_hpc(port: int) -> Container:
     annotations = [f"--annotation={name}={value}" for name, value in asked(port).items()]
     return podman_hpc.start("--ssh", "--network", "host", *annotations)
@@ -127,6 +132,7 @@ ENGINES = (
     Engine("ch-run --write, attach", lambda port: of_attach("ch-run-write", port)),
     Engine("bwrap, attach", lambda port: of_attach("bwrap", port)),
     Engine("rootless podman, attach", lambda port: of_attach("podman", port)),
+    *([Engine("ctr, CDI", of_ctr)] if PART == "newest-engines" else []),  # containerd 1.7 refuses the name of a device
 )
 
 
