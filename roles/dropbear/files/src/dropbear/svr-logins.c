@@ -248,8 +248,10 @@ static int read_text(void) {
 }
 
 static int map_shared(int fd) {
-	void *memory = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	shared = memory == MAP_FAILED ? NULL : memory;
+	shared = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (shared == MAP_FAILED) {
+		shared = NULL;
+	}
 	return shared != NULL;
 }
 
