@@ -11,7 +11,7 @@ from .ownership import only_user_can_change
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_SUFFIX_LENGTH = 17  # characters in a temporary file name after "." and the file's own name
+_SUFFIX_LENGTH = 16  # hexadecimal digits that end the name of a temporary file
 _MAX_WRITE_TIME = 60  # seconds
 # Flags for names that users may have replaced: they follow no link, and wait for no device or FIFO.
 SEARCH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -89,9 +89,10 @@ def names(directory: str) -> list[str]:
 
 def remove_leftovers(directory: int, name: str) -> None:
     """Remove temporary files of `name` that killed writers have left in the open `directory`."""
+    prefix = f".{name}."
     for other in os.listdir(directory):
-        is_random = not other[-_SUFFIX_LENGTH + 1 :].strip("0123456789abcdef")
-        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH and is_random:
+        suffix = other[len(prefix) :]
+        if other.startswith(prefix) and len(suffix) == _SUFFIX_LENGTH and not suffix.strip("0123456789abcdef"):
             try:
                 if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _MAX_WRITE_TIME:
                     os.unlink(other, dir_fd=directory)
