@@ -53,9 +53,13 @@ def listening_sockets(pid: int | str) -> dict[str, int]:
 
 def socket_inodes(pid: int) -> bytes:
     """Return the inodes of the sockets that a process has open. Raises OSError if it has exited."""
-    targets = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
-    prefix = "socket:["
-    return " ".join(target[len(prefix) : -1] for target in targets if target.startswith(prefix)).encode()
+    prefix, inodes = "socket:[", []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith(prefix):
+                inodes.append(target[len(prefix) : -1])
+    return " ".join(inodes).encode()
 
 
 def process_name(pid: int) -> str:

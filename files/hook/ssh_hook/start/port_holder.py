@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from ..fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux import syscalls
@@ -57,12 +58,20 @@ def _find_holder(file: str) -> tuple[int, str] | None:
     """
 
     def name_of_holder(process: Process) -> bytes:
-        descriptors = f"/proc/{process.pid}/fd"
-        holds = any(os.readlink(f"{descriptors}/{name}") == file for name in os.listdir(descriptors))
-        return process.read("comm").partition(b"\n")[0] if holds else b""
+        return process.read("comm").partition(b"\n")[0] if _has_open(process.pid, file) else b""
 
     found = ask_own_processes(name_of_holder, time.monotonic() + _TIMEOUT)
     return next(((pid, name.decode("utf-8", "backslashreplace").strip()) for pid, name in found.items()), None)
+
+
+def _has_open(pid: int, file: str) -> bool:
+    """Return whether the process has `file` open. Raises OSError if it is gone, or not the caller's to trace."""
+    descriptors = f"/proc/{pid}/fd"
+    for name in os.listdir(descriptors):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(f"{descriptors}/{name}") == file:
+                return True
+    return False
 
 
 def _describe_job(pid: str) -> str:

@@ -22,6 +22,14 @@ class DiagSocket:
 """
 
 
+def test_a_holder_that_closes_other_files_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: ["99999", *listed(path), "99998"])
+    with (tmp_path / "held").open("w") as held:
+        assert port_holder._has_open(os.getpid(), held.name)
+    assert not port_holder._has_open(os.getpid(), held.name)
+
+
 @pytest.mark.parametrize(
     ("library", "described"),
     [

@@ -54,6 +54,13 @@ def test_the_holder_of_a_port_is_named_unless_it_is_ours(family: socket.AddressF
     assert daemons.port_holders(port, []) == []
 
 
+def test_a_process_that_closes_files_meanwhile_holds_its_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: ["99999", *listed(path), "99998"])
+    with socket.socket() as held:
+        assert str(os.fstat(held.fileno()).st_ino) in daemons.socket_inodes(os.getpid()).decode().split()
+
+
 ANSWER = {"pid": 7, "uid": 2**31, "port": 15263, "sessions": 2, "name": "solver"}
 
 
