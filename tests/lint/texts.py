@@ -14,6 +14,7 @@ OWN = re.compile(r"https://github\.com/ocihooks/ssh/blob/main/([^)#\s>`\"']+)")
 
 LONGEST = 120  # characters of a line
 GENERATED = Path("CHANGELOG.md")
+MOST_WORDS = 48_000  # of all Markdown but the changelog: who adds some takes others away
 BLANKS = r"[ \t]+$"
 RULES = {
     BLANKS: "blanks at the end of the line",
@@ -68,7 +69,11 @@ def complaints(path: Path, text: str) -> Iterator[str]:
 
 def main() -> int:
     """Print every complaint; the exit status is 0 when there is none."""
-    found = [complaint for path, text in texts() for complaint in complaints(path, text)]
+    everything = list(texts())
+    found = [complaint for path, text in everything for complaint in complaints(path, text)]
+    words = sum(len(text.split()) for path, text in everything if path.suffix == ".md" and path != GENERATED)
+    if words > MOST_WORDS:
+        found.append(f"the documentation has {words} words, {words - MOST_WORDS} too many: take some away")
     print("\n".join(found))
     return int(bool(found))
 
