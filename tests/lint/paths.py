@@ -50,7 +50,7 @@ REASONS = {
     "confine/lsm.py _write": KERNEL + "; the process is not yet in the container's root directory",
     "confine/seccomp.py _CachedProgram.write": "only their owner writes to /run and /run/user/UID",
     "confine/seccomp.py _CachedProgram._open": CHECKED,
-    "start/port_holder.py _find_holder.name_of_holder": KERNEL,
+    "start/port_holder.py _has_open": KERNEL,
     "node/bundle.py find_bundle": AS_USER,
     "node/door.py _require_room": "only root writes to /run/ocihooks-ssh",
     "node/door.py _label_sockets": KERNEL,

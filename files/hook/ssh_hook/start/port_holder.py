@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 from ..fast_stdlib import TYPE_CHECKING, fsdecode, os, read_file
 from ..linux import syscalls
@@ -68,9 +67,11 @@ def _has_open(pid: int, file: str) -> bool:
     """Return whether the process has `file` open. Raises OSError if it is gone, or not the caller's to trace."""
     descriptors = f"/proc/{pid}/fd"
     for name in os.listdir(descriptors):
-        with suppress(FileNotFoundError):  # closed meanwhile
+        try:
             if os.readlink(f"{descriptors}/{name}") == file:
                 return True
+        except FileNotFoundError:
+            continue  # closed meanwhile
     return False
 
 
