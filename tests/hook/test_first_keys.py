@@ -148,7 +148,7 @@ def full_home() -> Iterator[None]:
 
 
 def test_home_without_room(start: Start, syslog: Syslog, full_home: None) -> None:
-    words = f"cannot create SSH keys in {KEYS}: No space left on device"
+    words = f"cannot create SSH keys in {KEYS}: No space left on device: free space in /home/alice"
     assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE))
     assert not KEYS.exists()
     assert list(KEYS.parent.iterdir()) == []
@@ -158,7 +158,7 @@ def test_home_that_is_read_only(start: Start, syslog: Syslog) -> None:
     run(["mount", "--bind", "/home/alice", "/home/alice"]).checked()
     run(["mount", "-o", "remount,bind,ro", "/home/alice"]).checked()
     try:
-        words = f"cannot create SSH keys in {KEYS}: Read-only file system"
+        words = f"cannot create SSH keys in {KEYS}: Read-only file system: /home/alice must be writable for its owner"
         assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE))
     finally:
         run(["umount", "/home/alice"]).checked()

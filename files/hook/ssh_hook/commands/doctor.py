@@ -126,6 +126,8 @@ def _check_home(settings: dict[str, str]) -> Result:
     space = os.statvfs(home)
     if space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
         return PROBLEM, f"the file system of {home}, where your keys are stored, is full: remove files"
+    if not os.access(home, os.W_OK):
+        return WARNING, f"{home} is not writable for you on this node, so no keys can be created in it"
     return OK, f"{home} is accessible, and has free space"
 
 

@@ -31,6 +31,7 @@ import errno
 
 from ..fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
 from .errors import (
+    DISK_FULL,
     KEYS_DAMAGED,
     KEYS_UNSAFE,
     NO_KEYS,
@@ -90,7 +91,18 @@ _FIRST_SECONDS = 3600.0  # then its writer is certainly gone: no start of a cont
 _LOCK = "keygen.lock"
 _LOCK_SECONDS = 30.0
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)  # a directory; which of the two depends on the file system
+
+
+def _failure(error: OSError, problem: str, directory: str) -> KeyStoreError:
+    """Return the error for a failed change in the home above the key directory, with what to do."""
+    home = home_of(directory)
+    kind = kind_of_os(error, NO_KEYS)
+    remedy = f": free space in {home}" if kind == DISK_FULL else ""
+    if error.errno in _NOT_WRITABLE:
+        remedy = f": {home} must be writable for its owner"
+    return KeyStoreError(kind, f"{problem}: {error.strerror}{remedy}")
 
 
 def host_key_names(key_type: str) -> list[str]:
@@ -152,9 +164,7 @@ def generate(
             _renew_client(parent, directory, fresh, name)
             return True, fresh
     except OSError as error:
-        raise KeyStoreError(
-            kind_of_os(error, NO_KEYS), f"cannot create SSH keys in {directory}: {error.strerror}"
-        ) from error
+        raise _failure(error, f"cannot create SSH keys in {directory}", directory) from error
     finally:
         os.umask(mask)
 
@@ -177,9 +187,7 @@ def generate_first(
         with closing(open_parent(directory, create=True)) as parent:
             return _install_first(parent, directory, fresh, _FIRST)
     except OSError as error:
-        raise KeyStoreError(
-            kind_of_os(error, NO_KEYS), f"cannot create SSH keys in {directory}: {error.strerror}"
-        ) from error
+        raise _failure(error, f"cannot create SSH keys in {directory}", directory) from error
     finally:
         os.umask(mask)
 
@@ -214,9 +222,7 @@ def remove(directory: str) -> bool:
             os.unlink(_LOCK, dir_fd=parent)
         _remove_empty_parents(directory)
     except OSError as error:
-        raise KeyStoreError(
-            kind_of_os(error, NO_KEYS), f"cannot remove the SSH keys in {directory}: {error.strerror}"
-        ) from error
+        raise _failure(error, f"cannot remove the SSH keys in {directory}", directory) from error
     return True
 
 
@@ -250,7 +256,7 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
                 for name, data in files.items():
                     _write_client_file(fd, name, data)
     except OSError as error:
-        raise KeyStoreError(kind_of_os(error, NO_KEYS), f"cannot write into {path}: {error.strerror}") from error
+        raise _failure(error, f"cannot write into {path}", directory) from error
     finally:
         os.umask(mask)
 
@@ -423,7 +429,7 @@ def _lock(parent: int, directory: str) -> int:
         try:
             fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent)
         except OSError as error:
-            raise KeyStoreError(kind_of_os(error, NO_KEYS), f"cannot open the lock {path}: {error.strerror}") from error
+            raise _failure(error, f"cannot open the lock {path}", directory) from error
         try:
             check_owner(os.fstat(fd), path, 0o022)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

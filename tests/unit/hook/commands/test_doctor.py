@@ -110,6 +110,11 @@ def test_home_without_room(settings: dict[str, str], monkeypatch: Patch, values:
     assert_found(doctor._check_home, settings, result, *words)
 
 
+def test_home_that_cannot_be_written(settings: dict[str, str], monkeypatch: Patch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith("/alice") or mode != os.W_OK)
+    assert_found(doctor._check_home, settings, WARNING, "not writable for you on this node")
+
+
 # The kernel.
 
 

@@ -1144,10 +1144,21 @@ def test_a_full_or_failing_disk_costs_nothing(
             raise OSError(122, "Disk quota exceeded")
 
         patch.setattr(posix, failing, fail)
-        with pytest.raises(KeyStoreError, match=r"cannot create SSH keys in .*: Disk quota exceeded"):
+        with pytest.raises(
+            KeyStoreError, match=rf"cannot create SSH keys in .*: Disk quota exceeded: free space in {keys.parents[2]}$"
+        ):
             writer.generate(str(keys), "alice", overwrite=True)
     assert store.load(str(keys), "alice").id_dropbear == before
     assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_a_home_that_cannot_be_written_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(posix, "mkdir", refuse)
+    with pytest.raises(KeyStoreError, match=rf": Read-only file system: {keys.parents[2]} must be writable for its "):
+        writer.generate(str(keys), "alice", overwrite=True)
 
 
 def test_the_second_rename_failing_brings_the_old_set_back(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
