@@ -216,6 +216,7 @@ def _run_step(node: str, job: str | None, wait: int) -> int:
             SYSTEM, f"no step of job {number} started on {node} within {start:.0f} s: see squeue --jobs {number}"
         )
     _copy_output(output)
+    os.close(output)
     status = _end_status(process)
     if status < 0 or status > _SIGNALLED:
         raise HookError(
@@ -244,7 +245,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _poll_output(output: int) -> select.poll:
-    """Return a poll object for the pipe `output` becoming readable, or ssh closing its end of standard output."""
+    """Return a poll object for `output` becoming readable, or ssh closing its end of standard output."""
     poll = select.poll()
     poll.register(output, select.POLLIN)
     poll.register(1, 0)  # also while srun is silent
@@ -252,18 +253,16 @@ def _poll_output(output: int) -> select.poll:
 
 
 def _copy_output(output: int) -> None:
-    """Copy the pipe `output` to standard output until one of them is closed; close the pipe."""
+    """Copy what the descriptor `output` brings to standard output, until one of them is closed."""
     poll = _poll_output(output)
     try:
         while 1 not in dict(poll.poll()):
             data = os.read(output, _CHUNK)
             if not data:
-                break
+                return
             write_all(1, data)
     except OSError:
-        pass  # ssh has exited
-    finally:
-        os.close(output)
+        pass  # the connection was reset, or ssh has exited
 
 
 def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
@@ -400,14 +399,7 @@ def _relay(peer: socket.socket) -> None:
     if peer.family != socket.AF_UNIX:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     threading.Thread(target=_send, args=[peer], daemon=True).start()
-    while True:
-        try:
-            data = peer.recv(_CHUNK)
-            if not data:
-                return
-            write_all(1, data)
-        except OSError:
-            return  # the connection was reset, or ssh has exited
+    _copy_output(peer.fileno())
 
 
 def _send(peer: socket.socket) -> None:
