@@ -8,9 +8,10 @@ input with `directory`, the place of the sources, and `package`, path -> text. I
 output with `cache_tag`, the interpreter's name for its bytecode (sys.implementation.cache_tag), and `files`, path ->
 content in base64.
 
-A stage's file contains the modules to import at once, each after its own imports: a marshalled list of (name, parent's
-name, name within the parent, attributes, code), which the launcher executes. Reading one .pyc file per module would add
-4 ms to the start of every container. Imports inside functions use the .pyc files.
+A stage's file contains the modules to import at once, each after its own imports, in parts: the size of a part in four
+bytes, big-endian, and a marshalled list of (name, parent's name, name within the parent, attributes, code), which the
+launcher executes. Reading one .pyc file per module would add 4 ms to the start of every container. Imports inside
+functions use the .pyc files.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import json
 import marshal
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import CodeType
 from typing import Any
+
+Entry = tuple[str, str, str, dict[str, Any], CodeType]  # a module in a stage's file
 
 PACKAGE = "ssh_hook"
 INIT = ".__init__"
@@ -39,12 +42,14 @@ STAGES = {
     "enroot": ("start.from_enroot",),
     "keygen": ("dispatch", "commands.keygen"),
 }
+FORMAT = 2  # of a stage's file: a launcher that reads another format has another directory
+PART = 32 << 10  # bytes; for a file of 300 kB, malloc() would map new pages, instead of using its own again
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; there is no source next to the file, so no date
 
 
 def digest(digests: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a package, given path -> SHA-256 of its files."""
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of a package, given path -> SHA-256 of its files, and of the format of its stages' files."""
+    return hashlib.sha256(json.dumps([FORMAT, digests], sort_keys=True).encode()).hexdigest()
 
 
 def digests(package: Mapping[str, str]) -> dict[str, str]:
@@ -141,8 +146,19 @@ def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
                 path = os.path.dirname(os.path.join(directory, sys.implementation.cache_tag, PACKAGE, modules[name]))
                 attributes.update(__package__=name, __path__=[path])
             entries.append((name, parent, own_name, attributes, codes[name]))
-        files[stage] = marshal.dumps(entries)
+        files[stage] = b"".join(len(part).to_bytes(4, "big") + part for part in parts(entries))
     return files
+
+
+def parts(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Yield the entries of a stage in marshalled lists, each of at most PART bytes or one entry."""
+    part: list[Entry] = []
+    for entry in entries:
+        if part and len(marshal.dumps([*part, entry])) > PART:
+            yield marshal.dumps(part)
+            part = []
+        part.append(entry)
+    yield marshal.dumps(part)
 
 
 def closure(modules: Iterable[str], at_once: dict[str, list[str]]) -> list[str]:

@@ -57,14 +57,14 @@ def load(stage):
         file = posix.open(f"{{bytecode}}/{{stage}}", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return
-    content = posix.read(file, posix.fstat(file).st_size)
+    while size := int.from_bytes(posix.read(file, 4), "big"):
+        for name, parent, own_name, attributes, code in loads(posix.read(file, size)):
+            module = sys.modules[name] = type(sys)(name)
+            vars(module).update(attributes)
+            exec(code, vars(module))
+            if parent:
+                setattr(sys.modules[parent], own_name, module)
     posix.close(file)
-    for name, parent, own_name, attributes, code in loads(content):
-        module = sys.modules[name] = type(sys)(name)
-        vars(module).update(attributes)
-        exec(code, vars(module))
-        if parent:
-            setattr(sys.modules[parent], own_name, module)
 
 
 load({cli})

@@ -169,6 +169,16 @@ def test_bytecode_that_was_harmed_is_made_anew(
     assert listing(tree) == right
 
 
+def parts(data: bytes) -> list[list[bytecode.Entry]]:
+    """Return the parts of a stage's file."""
+    found = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        found.append(marshal.loads(data[4 : 4 + size]))
+        data = data[4 + size :]
+    return found
+
+
 def test_a_module_finds_another_file_of_the_package_beside_its_own() -> None:
     files = bytecode.bytecode(PACKAGE, "/opt/hook")
     assert files["ssh_hook/program.sh"].decode() == PACKAGE["program.sh"]
@@ -191,7 +201,7 @@ def test_each_module_of_the_hook_runs_without_its_annotations(path: Path) -> Non
 
 def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
     files = bytecode.bytecode(PACKAGE, "/opt/hook")
-    names = {stage: [entry[0] for entry in marshal.loads(files[stage])] for stage in bytecode.STAGES}
+    names = {stage: [entry[0] for part in parts(files[stage]) for entry in part] for stage in bytecode.STAGES}
     assert names["cli"] == ["ssh_hook", "ssh_hook.oci", "ssh_hook.oci.settings", "ssh_hook.cli"]
     stop = ["ssh_hook.stop", "ssh_hook.stop.poststop"]
     stages = ["ssh_hook.start", *stop, "ssh_hook.start.from_runtime"]
@@ -199,6 +209,27 @@ def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
     assert names["poststop"] == stop
     assert names["enroot"] == [*stages, "ssh_hook.start.from_enroot"]
     assert names["keygen"] == ["ssh_hook.dispatch", "ssh_hook.commands", "ssh_hook.commands.keygen"]
+
+
+def test_a_part_of_a_stage_is_small_but_has_more_than_one_module() -> None:
+    package = {path: text + f"TEXT = {path * 100!r}\n" for path, text in PACKAGE.items() if path.endswith(".py")}
+    package["oci/settings.py"] += f"LONG = {'x' * 2 * bytecode.PART!r}\n"
+    modules = {f"start/m{number}.py": f"TEXT = {str(number) * 1000!r}\n" for number in range(100)}
+    package["start/from_runtime.py"] = "".join(f"from . import m{number}\n" for number in range(100))
+    files = bytecode.bytecode({**package, **modules}, "/opt/hook")
+    found = parts(files["create_runtime"])
+    assert sum(map(len, found)) == 102  # with the package and from_runtime.py
+    assert 3 < len(found) < 20
+    assert all(len(marshal.dumps(part)) <= bytecode.PART for part in found)
+    assert [len(part) for part in parts(files["cli"])] == [2, 1, 1]  # the one with the long text is alone
+
+
+def test_a_launcher_never_reads_stages_of_another_format(
+    hook: hook_package.Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hook.directory
+    monkeypatch.setattr(bytecode, "FORMAT", bytecode.FORMAT + 1)
+    assert hook.directory != before
 
 
 def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) -> None:
