@@ -109,6 +109,17 @@ def records_of_another() -> Iterator[None]:
 
 
 @contextmanager
+def records_without_room() -> Iterator[None]:
+    ENTRIES.mkdir(parents=True, exist_ok=True)
+    run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", ENTRIES]).checked()
+    try:
+        (ENTRIES / "page").write_bytes(bytes(4096))
+        yield
+    finally:
+        run(["umount", ENTRIES]).checked()
+
+
+@contextmanager
 def through_a_directory_of_everybody() -> Iterator[None]:
     """The passwd file's directory is a link to a link in a directory like /tmp, and that leads back to it."""
     etc, real, everybodys = PASSWD.parent, PREFIX / "real-etc", PREFIX / "everybodys"
@@ -161,6 +172,10 @@ BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
         f"engine: no hook JSON or CDI spec in the engines' directories calls {LAUNCHER}",
     ),
     "records": (records_of_another, f"records: {ENTRIES} must be a directory that only root can write to: remove it"),
+    "records-full": (
+        records_without_room,
+        f"records: cannot write to {ENTRIES}: its file system is full or read-only: free space, or remount it",
+    ),
 }
 
 

@@ -20,7 +20,7 @@ import pytest
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, SETTINGS, listing, package, play
 from patience import within
 from plays import Play
-from test_deployment import WITHOUT_ENGINES
+from test_deployment import WITHOUT_ENGINES, as_daemon, daemon
 
 BY_GROUPS: dict[str, object] = {"ssh_hook_hosts": "compute_nodes:login_nodes"}
 
@@ -547,6 +547,81 @@ def test_tags_choose_parts_of_a_deployment(deployed: dict[str, str]) -> None:
     assert (made.status, made.changed) == (0, 1), made.said
     assert "No keys are created for gone (ssh_hook_users), who are not in /opt/oci-hooks/etc/passwd" in made.words
     assert Path("/home/daemon/.oci-hooks/ssh/keys/id_dropbear").is_file()
+    assert listing() == deployed
+
+
+GUIDES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("day-2.md", "security-overview.md")}
+REVOCATIONS = re.findall(
+    r"^ *\$ (ansible-playbook (?:.*\\\n)*.* ocihooks\.ssh\.revoke)$", "\n".join(GUIDES.values()), re.MULTILINE
+)
+
+
+@pytest.fixture
+def keys_of_daemon(deployed: dict[str, str]) -> Iterator[Path]:
+    """The key set of the user daemon."""
+    own = Path("/home/daemon/.oci-hooks")
+    as_daemon(LAUNCHER, "keygen")
+    yield own / "ssh/keys"
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def site_of_the_guides(directory: Path) -> str:
+    """Write the inventory that the guides' commands name; return its path. All nodes are this one."""
+    own = {name: value for name, value in SETTINGS.items() if name != "ssh_hook_hosts"}
+    nodes = dict.fromkeys(("node001", "node020", "node021", "node022", "node071"))
+    path = directory / "inventory.yml"
+    path.write_text(json.dumps({"compute_nodes": {"hosts": nodes, "vars": own}}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("command", REVOCATIONS)
+def test_the_guides_commands_that_revoke(keys_of_daemon: Path, tmp_path: Path, command: str) -> None:
+    """As printed, but for the users: daemon stands for the first, games for another."""
+    site_of_the_guides(tmp_path)
+    users = {"alice": "daemon", "1002": "1", "bob": "games" if "alice" in command else "daemon"}
+    before = (keys_of_daemon / "id_dropbear").read_bytes()
+    with daemon(user=1) as pid:
+        done = subprocess.run(
+            ["bash", "-c", re.sub("|".join(users), lambda name: users[name[0]], command)],
+            cwd=tmp_path,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not Path(f"/proc/{pid}/exe").exists()
+    (nodes,) = re.findall(r"--limit (\S+)", command) or ["node001,node020,node021,node022,node071"]
+    recap = re.findall(r"^(\w+) +: ok=", done.stdout, re.MULTILINE)
+    assert recap == nodes.split(","), done.stdout
+    after = (keys_of_daemon / "id_dropbear").read_bytes() if keys_of_daemon.exists() else None
+    (state,) = re.findall(r"revoke_state=(\w+)", command) or ["present"]
+    assert {"present": after not in (before, None), "absent": after is None, "unchanged": after == before}[state]
+
+
+def test_the_guides_play_that_replaces_all_host_keys(keys_of_daemon: Path, tmp_path: Path) -> None:
+    (text,) = re.findall(
+        r"^## Replace the host keys.*?^```yaml\n(.*?)^```$", GUIDES["day-2.md"], re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "keys.yml").write_text(
+        f"{text}        uid_min: 1\n        uid_max: 1\n", encoding="utf-8"
+    )  # daemon alone
+    before = {path.name: path.read_bytes() for path in keys_of_daemon.iterdir()}
+    done = play(str(tmp_path / "keys"), inventory=site_of_the_guides(tmp_path))
+    assert (done.status, done.changed) == (0, 1), done.said
+    after = {path.name: path.read_bytes() for path in keys_of_daemon.iterdir()}
+    assert before.keys() == after.keys()
+    assert [name for name, content in after.items() if before[name] == content] == []
+
+
+def test_the_guides_command_that_switches_it_off_without_ansible(deployed: dict[str, str]) -> None:
+    (command,) = re.findall(r"^# (rm -f (?:.*\\\n)*.*)$", GUIDES["security-overview.md"], re.MULTILINE)
+    subprocess.run(["sh", "-c", command], check=True)
+    left = listing()
+    changed = {path for path, seen in deployed.items() if left.get(path) != seen}
+    assert changed == {str(HOOK_JSON)}
+    assert play("deploy", "--tags=configure").status == 0
     assert listing() == deployed
 
 

@@ -136,7 +136,8 @@ def _check_records(_values: dict[str, str]) -> Result:
                 )
             space = os.statvfs(place)
             if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
-                raise HookError(DISK_FULL, f"cannot write to {place}: its file system is full or read-only")
+                problem = "its file system is full or read-only: free space, or remount it"
+                raise HookError(DISK_FULL, f"cannot write to {place}: {problem}")
     return OK, "the hook can write its records of running daemons"
 
 
