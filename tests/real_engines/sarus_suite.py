@@ -158,7 +158,8 @@ def main() -> int:
     results = [row(name, settings) for name, settings in ROWS.items()]
     if not all(map(all, results)):
         return 1
-    said = {name: ssh("compute1", f"/usr/local/bin/{name} --version") for name in ("podman", "crun")}
+    programs = {"podman": "/usr/local/bin/podman", "crun": "/usr/local/bin/crun", "Slurm": "srun"}
+    said = {name: ssh("compute1", f"{program} --version") for name, program in programs.items()}
     tested.note("real-suite", {name: tested.version(text) for name, text in said.items()})
     return 0
 
