@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from ..fast_stdlib import TYPE_CHECKING
 from ..node import door, login_log, monitor
-from ..node.engine import state_directory
 from .description import describe
 from .job_hosts import find_job
 from .registration import DaemonEntry
@@ -27,7 +26,7 @@ class Basis:
     """The basis of one plan (plan.py).
 
     Attributes:
-        container, settings, owner, init, namespaces, cgroups, labels, server, cache: as in StartPlan.
+        container, settings, owner, init, namespaces, cgroups, labels, server: as in StartPlan.
         engine: the container's engine.
         process: the open directory in /proc of a process in the container's namespaces.
         job: the container's job.
@@ -65,7 +64,6 @@ class Basis:
         self.labels = labels
         self.job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
         self.server = Server(container.annotations, settings, port_option, self.job, has_own_network, is_behind_engine)
-        self.cache = state_directory(engine.host_uid)
         self.in_user_namespace = engine.is_rootless or namespaces.has("user")
 
     def make_door(self, user: int) -> door.Door:

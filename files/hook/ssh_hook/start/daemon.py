@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from ..confine.apply import Confinement
-from ..confine.unauthenticated import unauthenticated_processes
-from ..errors import DAEMON_FAILED, IMAGE_UNFIT, NO_MEMORY, SECCOMP_UNKNOWN, ContainerEndedError, HookError
+from ..errors import DAEMON_FAILED, IMAGE_UNFIT, NO_MEMORY, ContainerEndedError, HookError
 from ..fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.files import close_all_but, is_same
 from ..linux.process import Process
 from ..oci.container_paths import PROGRAMS, SERVER_NAME
 from ..oci.settings import NO_PORT
-from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
+from .channel import EndOfMessagesError, Forked, NoAnswerError
 from .enter import EnteredContainer
 from .port_check import require_free
 
@@ -41,16 +39,13 @@ def become_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> NoReturn
 
 def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     container, server, namespaces, ending = plan.container, plan.server, plan.namespaces, plan.ending
+    confinement = plan.confinement
     process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
     init_pid = _own_pid(plan.init)  # in the container's user namespace, hidepid would hide the file that has it
     plan.registration.introduce(process)
     end.to_hook.send(Forked(process.pid, process.start_time()))
     _adjust_oom_score(container.oom_score_adj)
-    confinement = Confinement(container, plan.labels, plan.settings.require_seccomp, plan.cache)
-    for warning in confinement.warnings:
-        end.to_hook.send(Warned(SECCOMP_UNKNOWN, warning))
     plan.cgroups.open()
-    unauthenticated = unauthenticated_processes(plan.cgroups, container)
     namespaces.join_all_but_mount_and_user()
     if server.port != NO_PORT:
         require_free(server.port, server.addresses, root.owner.user, server.port_option, server.port_owner)
@@ -87,7 +82,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     # From here on, only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     ending.before_exec(server.place)
-    arguments = server.arguments(unauthenticated, first, passed, mounts, run.host_keys)
+    arguments = server.arguments(plan.unauthenticated, first, passed, mounts, run.host_keys)
     arguments += [*plan.door.arguments(), *plan.logins.arguments()]
     _execute(arguments, {**container.environment, **defaults})
 

@@ -8,7 +8,10 @@ uses a plan need not know which made it: the plan has an object for each differe
 
 from __future__ import annotations
 
+from ..confine.apply import Confinement
+from ..confine.unauthenticated import unauthenticated_processes
 from ..fast_stdlib import TYPE_CHECKING
+from ..node.engine import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +111,8 @@ class StartPlan:
         in_user_namespace: whether the container has a user namespace other than the initial one.
         cgroups: the cgroups of the first process.
         labels: the container's LSM labels.
-        cache: the node's directory for compiled seccomp profiles.
+        confinement: that of the daemon's process.
+        unauthenticated: Dropbear's limit of connections without a login.
         provides_home: whether the user's keys go into ~/.ssh in the container.
         server: the server to start.
         hosts: the hosts of the container's job in order, each with its slots; may be empty.
@@ -134,6 +138,7 @@ class StartPlan:
         registration: Registration,
         ending: Ending,
     ) -> None:
+        """Complete the plan; compile the seccomp profile, if it is not cached. Raises HookError."""
         self.container: Final = basis.container
         self.settings: Final = basis.settings
         self.owner: Final = basis.owner
@@ -144,7 +149,10 @@ class StartPlan:
         self.in_user_namespace: Final = in_user_namespace
         self.cgroups: Final = basis.cgroups
         self.labels: Final = basis.labels
-        self.cache: Final = basis.cache
+        self.confinement: Final = Confinement(
+            basis.container, basis.labels, basis.settings.require_seccomp, state_directory(basis.engine.host_uid)
+        )
+        self.unauthenticated: Final = unauthenticated_processes(basis.cgroups, basis.container)
         self.provides_home: Final = provides_home
         self.server: Final = basis.server
         self.hosts: Final = basis.job.hosts

@@ -22,6 +22,7 @@ from ..errors import (
     HOME_HANGS,
     NO_MEMORY,
     PORT_UNUSABLE,
+    SECCOMP_UNKNOWN,
     SYSTEM,
     ContainerEndedError,
     HookError,
@@ -123,6 +124,8 @@ class Supervisor:
         """
         try:
             self._plan.logins.close()  # the forked processes have copies
+            for warning in self._plan.confinement.warnings:
+                log(WARNING, warning, SECCOMP_UNKNOWN)
             self._release(self._await_setup())
             self._await_listening()
             self._plan.ending.when_listening(self.daemon)

@@ -42,6 +42,7 @@ class Plan:
         )
         self.container = SimpleNamespace(annotations=SimpleNamespace(pidfile_host=""))
         self.owner = SimpleNamespace(name="alice")
+        self.confinement = SimpleNamespace(warnings=[])
         self.cgroups = self.logins = self
 
     def fork(self) -> int:
