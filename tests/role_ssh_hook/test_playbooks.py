@@ -625,6 +625,17 @@ def test_the_guides_command_that_switches_it_off_without_ansible(deployed: dict[
     assert listing() == deployed
 
 
+def test_a_removal_while_daemons_run_switches_off_and_fails(deployed: dict[str, str]) -> None:
+    """As Security in one page says, by the number of failed tasks too."""
+    with daemon() as pid:
+        done = play("remove")
+        assert re.search(r"^node +: .* failed=1 ", done.said, re.MULTILINE), done.said
+        assert f"(pids {pid}), and need the hook to end" in done.words
+        assert (HOOK_JSON.exists(), LAUNCHER.exists()) == (False, True)
+    assert play("deploy").status == 0
+    assert listing() == deployed
+
+
 def test_tags_do_not_go_around_the_preflight(deployed: dict[str, str]) -> None:
     for tag in ("install", "configure", "keys"):
         done = play("deploy", f"--tags={tag}", variables={"ssh_hook_base_dir": "/no/homes"})
