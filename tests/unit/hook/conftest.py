@@ -19,15 +19,15 @@ from ssh_hook.commands import doctor, wait, why
 from ssh_hook.health import login
 from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, process_questions, syscalls
-from ssh_hook.node import access, door_collection, earlier, inventory, locks, monitor, places, record
+from ssh_hook.node import access, conmon, door_collection, earlier, inventory, locks, places, record
 from ssh_hook.schedulers import bounded_output, node_call
 from ssh_hook.start import supervisor
-from ssh_hook.stop import janitor, rules
+from ssh_hook.stop import ending, janitor
 
 AMPLE = 60.0  # seconds
 LIMITS = (
     (inventory, "_TIMEOUT"),
-    (monitor, "_TIMEOUT"),
+    (conmon, "_TIMEOUT"),
     (record, "_PATIENCE"),
     (disposable_process, "_REAP_TIMEOUT"),
     (process_questions, "_PATIENCE"),
@@ -39,7 +39,7 @@ LIMITS = (
     (log, "_TIMEOUT"),
     (node_call, "_REPORT"),
     (node_call, "_WORK"),
-    (rules, "_TIMEOUT"),
+    (ending, "_TIMEOUT"),
     (supervisor, "_END_TIMEOUT"),
     (supervisor, "_REAP_TIMEOUT"),
     (login, "_ATTEMPT"),

@@ -24,8 +24,8 @@ from ..linux import disposable_process
 from ..linux.process import Process
 from ..linux.process_search import ask_own_processes
 from ..log import WARNING, log
+from ..node.conmon import CONMON, container_of
 from ..node.inventory import Daemon
-from ..node.monitor import CONMON, container_of
 from ..oci.annotations import ENABLED, distance, nearest
 from ..oci.json_reader import read_document
 from ..oci.oci_config import parse_config

@@ -11,7 +11,7 @@ from ..errors import HookError
 from ..fast_stdlib import fsdecode, read_file
 from ..linux.cgroups import job_and_step
 from ..log import log, one_line
-from . import last_messages, monitor
+from . import conmon, last_messages
 
 _MAX_VALUE = 200  # characters
 
@@ -19,11 +19,11 @@ _MAX_VALUE = 200  # characters
 def fields() -> dict[str, str]:
     """Return the fields by name; an unknown value is empty."""
     identity, bundle = log.subject
-    arguments, variables = monitor.find()
+    arguments, variables = conmon.find()
     found = {
         "user": log.user,
         "uid": _uid(bundle),
-        "container": monitor.container_of(arguments)[1],
+        "container": conmon.container_of(arguments)[1],
         "container_id": identity,
         "job": job(variables),
     }
@@ -32,7 +32,7 @@ def fields() -> dict[str, str]:
 
 def job(variables: dict[str, str]) -> str:
     """Return the scheduler's job: from the hook's cgroup, its environment, or else the monitor's `variables`."""
-    return _job_of_cgroup() or monitor.job_by_variables(variables)
+    return _job_of_cgroup() or conmon.job_by_variables(variables)
 
 
 def _job_of_cgroup() -> str:

@@ -29,7 +29,7 @@ from ..node.owner import Owner
 from ..node.running_process import MountInfo, Rights
 from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
-from ..stop.rules import end_daemon
+from ..stop.ending import end_daemon
 from .channel import Made
 from .plan import Ending
 from .supervisor import fork

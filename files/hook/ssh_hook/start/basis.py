@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..fast_stdlib import TYPE_CHECKING
-from ..node import door, login_log, monitor
+from ..node import conmon, door, login_log
 from .description import describe
 from .job_hosts import find_job
 from .registration import DaemonEntry
@@ -97,6 +97,6 @@ class Basis:
 
     def open_login_log(self, variables: dict[str, str], **known: str) -> login_log.LoginLog:
         """Return how Dropbear logs logins. `variables` are the engine's; `known` are further fields of its lines."""
-        job = self.job.name or monitor.job_by_variables(variables)
+        job = self.job.name or conmon.job_by_variables(variables)
         fields = {"uid": str(self.owner.entry.uid), **known, "job": job}
         return login_log.open_login_log(self.owner.name, self.settings.log_commands, fields)

@@ -7,7 +7,7 @@ from ..errors import HookError
 from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.job_names import is_number
 from ..linux.process import is_decimal
-from ..node.monitor import JOB_VARIABLES
+from ..node.conmon import JOB_VARIABLES
 from ..oci.settings import NO_PORT
 
 if TYPE_CHECKING:

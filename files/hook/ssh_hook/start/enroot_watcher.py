@@ -26,7 +26,7 @@ from ..linux.mounts import mount_id, reachable_mounts
 from ..linux.process import Process
 from ..log import log
 from ..node import last_messages
-from ..stop.rules import end_daemon
+from ..stop.ending import end_daemon
 from .enroot_members import Members, await_end_of
 from .imitated_gate import Gate
 from .plan import Ending

@@ -14,7 +14,7 @@ from ..linux.id_maps import read_map
 from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process
-from ..node import monitor
+from ..node import conmon
 from ..node.bundle import find_bundle
 from ..node.engine import Engine
 from ..node.entry_reader import collect_own
@@ -68,8 +68,8 @@ def from_process(
         has_own_network=namespaces.has("net"),
     )
     collect_own(engine.host_uid)
-    arguments, variables = monitor.find_above(init)
-    identity, name, _bundle = monitor.container_of(arguments)
+    arguments, variables = conmon.find_above(init)
+    identity, name, _bundle = conmon.container_of(arguments)
     engine_name = engine_of(bool(arguments), identity, cgroups)
     if instance:
         engine_name, name = APPTAINER, instance

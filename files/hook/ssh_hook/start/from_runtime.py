@@ -12,7 +12,7 @@ from ..errors import ANNOTATION_WRONG, CONTAINER_UNFIT, HookError
 from ..fast_stdlib import TYPE_CHECKING, os
 from ..linux.cgroups import Cgroups
 from ..log import WARNING, log
-from ..node import monitor
+from ..node import conmon
 from ..node.engine import Engine
 from ..node.owner import find_owner, outside_user, prefer_own_user
 from ..oci.annotations import ENABLED
@@ -85,8 +85,8 @@ def from_runtime(state: State, bundle_descriptor: int, container: Container, set
         is_behind_engine=container.is_podmans and namespaces.has("net") and not namespaces.has("user"),
     )
     door = stage.make_door(basis)
-    arguments, variables = monitor.find() if container.is_podmans else ([], {})
-    name = monitor.container_of(arguments)[1]
+    arguments, variables = conmon.find() if container.is_podmans else ([], {})
+    name = conmon.container_of(arguments)[1]
     engine_name = engine_of(container.is_podmans, state.id, cgroups, state.bundle)
     pidfile = container.annotations.pidfile_host, owner.file_owner
     entry = basis.entry(engine_name, state.id, name, variables, pidfile)

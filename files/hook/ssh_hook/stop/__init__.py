@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""End daemons: the common rules, the stage poststop, and the sweep."""
+"""End daemons: how each is killed, the stage poststop, and the sweep."""

@@ -16,7 +16,7 @@ from ..log import DEBUG, ERROR, INFO, log
 from ..node import own_places, places, record, user_child
 from ..node.engine import JOBS_PLACE
 from ..node.record import Record
-from .rules import end_recorded
+from .ending import end_recorded
 
 _TIMEOUT = 180.0  # seconds; the longest single step must then finish before systemd stops the sweep
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes

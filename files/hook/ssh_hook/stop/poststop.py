@@ -9,7 +9,7 @@ from ..linux.process import pid_is_taken
 from ..log import DEBUG, ERROR, log
 from ..node import record
 from ..node.places import ENTRIES
-from .rules import end_recorded
+from .ending import end_recorded
 
 if TYPE_CHECKING:
     from ..oci.state import State

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from ssh_hook import system_log
 from ssh_hook.log import log
-from ssh_hook.node import login_log, monitor
+from ssh_hook.node import conmon, login_log
 
 HOUR = 3600
 MOST = 4095  # bytes that svr-logins.c reads
@@ -102,8 +102,8 @@ def test_the_job_of_the_container(syslog: socket.socket) -> None:
 def test_a_container_without_a_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the job that the variables of its own engine name."""
     monkeypatch.setattr(posix, "environ", {b"LSB_JOBID": b"8"})
-    assert monitor.job_by_variables({}) == "8"
-    assert monitor.job_by_variables({"SLURM_JOB_ID": "9"}) == "8"
+    assert conmon.job_by_variables({}) == "8"
+    assert conmon.job_by_variables({"SLURM_JOB_ID": "9"}) == "8"
 
 
 @pytest.mark.usefixtures("journal")
@@ -139,8 +139,8 @@ def test_what_a_start_asks_of_the_kernel(monkeypatch: pytest.MonkeyPatch, system
     found.close()
     assert system_calls == ["close", "close"]
     system_calls.clear()
-    monkeypatch.setattr(monitor, "_ANCESTORS", 1)
-    assert monitor.find() == ([], {})
+    monkeypatch.setattr(conmon, "_ANCESTORS", 1)
+    assert conmon.find() == ([], {})
     assert system_calls == ["getppid", "open", "open", "read", "read", "close", "close"]
 
 
@@ -155,8 +155,8 @@ def test_a_container_of_which_nothing_can_be_found_out(syslog: socket.socket, mo
     def fail(_pid: int, _generations: int) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(monitor, "_above", fail)
-    assert monitor.find() == ([], {})
+    monkeypatch.setattr(conmon, "_above", fail)
+    assert conmon.find() == ([], {})
     text = read_text(login_log.open_login_log("alice", False, {}))
     assert text.endswith(b'\n user="alice"')
 

@@ -16,11 +16,11 @@ from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.process import Process, pid_namespace
 from ssh_hook.node import locks, record, user_child
 from ssh_hook.node.record import Record
-from ssh_hook.stop import janitor, rules
+from ssh_hook.stop import ending, janitor
 from ssh_hook.stop import orphans as module
 
 TEMPLATES = Path(__file__).resolve().parents[4] / "roles/ssh_hook/templates"
-LIMIT = rules._TIMEOUT
+LIMIT = ending._TIMEOUT
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_sweep_leaves_doors_to_the_janitor(monkeypatch: pytest.MonkeyPatch) ->
     known = Record(numbers, {"pidfile_host": "", "door": "/run/ocihooks-ssh/entries/1/1-2-3"})
     monkeypatch.setattr(known, "process", lambda: None)
     monkeypatch.delattr(disposable_process, "run")
-    rules.end_recorded(known)
+    ending.end_recorded(known)
 
 
 @pytest.mark.parametrize("unit", ["ssh-hook-sweep.service", "ssh-hook-sweep@.service"])

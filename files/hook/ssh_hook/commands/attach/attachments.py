@@ -33,7 +33,7 @@ from ...node.locks import try_lock
 from ...node.own_places import for_attached, open_own
 from ...node.places import unlink
 from ...start.attach import Attachment
-from ...stop.rules import end_orphans, require_end
+from ...stop.ending import end_orphans, require_end
 
 _TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions and for the container's file system
 _MAX_SIZE = 64 << 10  # bytes of the file

@@ -17,7 +17,7 @@ from ...node.engine import Engine
 from ...node.entry_reader import collect_own
 from ...node.inventory import Daemon, find_daemons
 from ...node.running_process import RunningProcess
-from ...stop.rules import require_end
+from ...stop.ending import require_end
 from . import targets
 from .left_mounts import unmount_left
 

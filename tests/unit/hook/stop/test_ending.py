@@ -15,7 +15,7 @@ import pytest
 from patience import within
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.process import Process, all_processes
-from ssh_hook.stop import rules
+from ssh_hook.stop import ending
 
 ROOT, OTHER = b"412", b"31"  # ids of mounts
 
@@ -52,8 +52,8 @@ def fixture_ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     """Ends a daemon among the processes that a look at /proc shows."""
 
     def end(daemon: Any, look: Look) -> bool:
-        monkeypatch.setattr(rules, "all_processes", lambda _proc: look())
-        return rules.end_daemon(daemon, has_own_mounts=True)
+        monkeypatch.setattr(ending, "all_processes", lambda _proc: look())
+        return ending.end_daemon(daemon, has_own_mounts=True)
 
     return end
 
@@ -104,11 +104,11 @@ def test_a_daemon_that_ends_with_its_server_is_kept_until_all_sessions_have_ende
             looks += self.pid == session.pid
             return ROOT if self.pid in (process.pid, server) or (self.pid == session.pid and looks > 1) else OTHER
 
-        monkeypatch.setattr(rules, "_POLL", 0.2)
+        monkeypatch.setattr(ending, "_POLL", 0.2)
         monkeypatch.setattr(Process, "first_mount", first_mount)
         monkeypatch.setattr(Process, "mounts", lambda _process: {ROOT})
         try:
-            assert rules.end_daemon(process, has_own_mounts=True)
+            assert ending.end_daemon(process, has_own_mounts=True)
             assert not process.is_alive()
             assert looks > 1
         finally:
@@ -128,7 +128,7 @@ def test_sessions_without_mounts_end_by_descent(
 
     monkeypatch.setattr(Process, "first_mount", first_mount)
     monkeypatch.setattr(Process, "mounts", lambda _process: {ROOT})
-    assert rules.end_daemon(process, has_own_mounts=True)
+    assert ending.end_daemon(process, has_own_mounts=True)
     assert not process.is_alive()
     assert [found.pid for found in all_processes() if found.pid == session and found.is_alive()] == []
     assert stranger.is_alive()
@@ -147,10 +147,10 @@ def test_a_daemon_whose_sessions_cannot_be_found_in_time_ends_with_its_descendan
         time.sleep(0.2)
         return OTHER
 
-    monkeypatch.setattr(rules, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(ending, "_TIMEOUT", 0.5)
     monkeypatch.setattr(Process, "first_mount", slow_first_mount)
     monkeypatch.setattr(Process, "mounts", lambda _process: {ROOT})
-    assert rules.end_daemon(process, has_own_mounts=True)
+    assert ending.end_daemon(process, has_own_mounts=True)
     assert len(asked) < 5, "the deadline was not looked at within a scan"
     deadline = time.monotonic() + within(5)
     while any(found.pid == session and found.is_alive() for found in all_processes()):
@@ -163,10 +163,10 @@ def test_a_daemon_that_no_signal_reaches_has_not_ended(
     daemon: tuple[Process, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, _session = daemon
-    monkeypatch.setattr(rules, "_TIMEOUT", -1.0)
-    monkeypatch.setattr(rules, "_GRACE", 0.1)
+    monkeypatch.setattr(ending, "_TIMEOUT", -1.0)
+    monkeypatch.setattr(ending, "_GRACE", 0.1)
     monkeypatch.setattr(Process, "kill", lambda _process: None)
-    assert not rules.end_daemon(process, has_own_mounts=True)
+    assert not ending.end_daemon(process, has_own_mounts=True)
 
 
 def test_what_is_killed_with_the_daemon_has_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,10 +178,10 @@ def test_what_is_killed_with_the_daemon_has_ended_too(monkeypatch: pytest.Monkey
             daemon.kill()
             threading.Timer(0.3, server.kill).start()
 
-        monkeypatch.setattr(rules._Sessions, "include", lambda _self, process: process.pid == server.pid)
+        monkeypatch.setattr(ending._Sessions, "include", lambda _self, process: process.pid == server.pid)
         monkeypatch.setattr(Process, "kill", kill)
         monkeypatch.setattr(Process, "stop", lambda _process: None)
-        assert rules.end_daemon(Process(daemon.pid))
+        assert ending.end_daemon(Process(daemon.pid))
         assert not Process(server.pid).is_alive()
 
 
@@ -191,19 +191,19 @@ InNamespaces = Callable[[Callable[[], object]], Any]
 def test_a_caller_that_is_a_session_of_the_daemon_goes_on(in_namespaces: InNamespaces) -> None:
     def work() -> bool:
         caller = os.getpid()
-        rules._Sessions.include = lambda _self, process: process.pid == caller
+        ending._Sessions.include = lambda _self, process: process.pid == caller
         with subprocess.Popen(["sleep", "60"]) as daemon:
-            return rules.end_daemon(Process(daemon.pid))
+            return ending.end_daemon(Process(daemon.pid))
 
     assert in_namespaces(work) is True
 
 
 def test_orphans_are_killed_and_reaped(in_namespaces: InNamespaces) -> None:
     def work() -> str:
-        rules._TIMEOUT = within(5)
+        ending._TIMEOUT = within(5)
         for _number in range(3):
             subprocess.Popen(["sleep", "60"])
-        rules.end_orphans()
+        ending.end_orphans()
         return Path("/proc/thread-self/children").read_text(encoding="ascii")
 
     with subprocess.Popen(["sleep", "60"]) as other:
@@ -225,10 +225,10 @@ def test_whose_mounts_are_not_the_callers(in_namespaces: InNamespaces) -> None:
                 time.sleep(1000)
             os.read(reader, 1)
             with Process(child) as daemon:
-                found.append(rules._has_own_mounts(daemon))
+                found.append(ending._has_own_mounts(daemon))
                 daemon.kill()
                 os.waitpid(child, 0)
-                found.append(rules._has_own_mounts(daemon))
+                found.append(ending._has_own_mounts(daemon))
         return found
 
     assert in_namespaces(work) == [False, False, True, False]
