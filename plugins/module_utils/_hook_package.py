@@ -42,36 +42,21 @@ VERSION = re.compile(r"ssh_hook-[0-9a-f]{12}")  # name of a version's directory
 LAUNCHER = """\
 #!{python} -BISXutf8
 # Written by the role ocihooks.ssh.ssh_hook: changes here do not last.
-import posix
 import sys
 from marshal import loads
 
 directory = {directory}
-# An interpreter that was upgraded since finds no bytecode, and compiles the sources until the next deployment.
+settings = {{
+{settings}}}
 bytecode = f"{{directory}}/{{sys.implementation.cache_tag}}"
 sys.path += [bytecode, directory]
+try:
+    program = open(f"{{bytecode}}/program", "rb").read()
+except FileNotFoundError:  # the interpreter was upgraded: it compiles the sources until the next deployment
+    from ssh_hook.cli import main
 
-
-def load(stage):
-    try:
-        file = posix.open(f"{{bytecode}}/{{stage}}", posix.O_RDONLY | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    while size := int.from_bytes(posix.read(file, 4), "big"):
-        for name, parent, own_name, attributes, code in loads(posix.read(file, size)):
-            module = sys.modules[name] = type(sys)(name)
-            vars(module).update(attributes)
-            exec(code, vars(module))
-            if parent:
-                setattr(sys.modules[parent], own_name, module)
-    posix.close(file)
-
-
-load({cli})
-from ssh_hook.cli import main
-
-sys.exit(main(sys.argv[1:], {{
-{settings}}}, load))
+    sys.exit(main(sys.argv[1:], settings))
+exec(loads(program))
 """
 
 
@@ -144,7 +129,6 @@ def launcher_text(hook: Hook) -> str:
     return LAUNCHER.format(
         python=hook.python,
         directory=json.dumps(hook.directory),
-        cli=json.dumps(_bytecode.CLI),
         settings="".join(f"    {json.dumps(name)}: {json.dumps(value)},\n" for name, value in hook.settings.items()),
     )
 

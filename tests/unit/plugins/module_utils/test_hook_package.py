@@ -80,7 +80,7 @@ SOURCES = {
 @pytest.fixture
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
     os.umask(0o022)
-    monkeypatch.setattr(hook_package, "LAUNCHER", "#{python}\n# {cli} {settings}\ndirectory = {directory}\n")
+    monkeypatch.setattr(hook_package, "LAUNCHER", "#{python}\n# {settings}\ndirectory = {directory}\n")
     monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
     monkeypatch.setattr(run_state, "PLACE", str(tmp_path / "run"))
     monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
