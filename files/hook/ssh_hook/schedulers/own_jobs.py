@@ -111,17 +111,21 @@ def submit(name: str, script: bytes, directory: str, log: str) -> str:
     if found is None:
         raise HookError(SYSTEM, f"sbatch printed '{printable(stdout)}' instead of a job ID")
     if found[2]:
-        _ask(["scancel", f"--clusters={found[2]}", found[1]])
+        cluster = printable(found[2])
+        try:
+            cancel([found[1]], f"--clusters={found[2]}")
+            now = "was cancelled"
+        except HookError as error:
+            now = f"is still there ({error}; run 'scancel --clusters={cluster} {found[1]}')"
         raise HookError(
-            NO_CONTAINER,
-            f"the job went to the cluster {printable(found[2])}, and was cancelled: remove --clusters from the profile",
+            NO_CONTAINER, f"job {found[1]} went to the cluster {cluster}, and {now}: remove --clusters from the profile"
         )
     return found[1]
 
 
-def cancel(numbers: list[str]) -> None:
-    """Cancel these jobs of the caller. Raises HookError."""
-    _stdout, stderr, status = _ask(["scancel", f"--user={os.getuid()}", *numbers])
+def cancel(numbers: list[str], *options: str) -> None:
+    """Cancel these jobs of the caller, by scancel with `options`. Raises HookError."""
+    _stdout, stderr, status = _ask(["scancel", f"--user={os.getuid()}", *options, *numbers])
     if status != 0:
         raise HookError(SYSTEM, f"cannot cancel job {', '.join(numbers)}: {last_line(stderr, 'scancel failed')}")
 

@@ -2,7 +2,8 @@
 """``ssh_hook dev``: a container of the user's own in a Slurm job that ``ssh dev-NAME`` submits, waits for and enters.
 
 A job belongs to a profile by its name and its user, and by nothing that is written down. After the first job, only a
-person submits: an editor that reconnects by itself, after a job has ended, would otherwise start jobs all night.
+person submits: an editor that reconnects by itself, after a job has ended, would otherwise start jobs all night. A
+file, the profile's mark, shows that there was a first job. It is created before sbatch runs, and only ever forbids.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _JOB = "ocihooks-dev-"  # begins the names of jobs
 _POLL = 10.0  # seconds between two questions to Slurm, whose controller serves all users
 _MAX_SILENCE = 60.0  # seconds without a question, while another process has the turn
 _MAX_WAIT = 86400.0  # seconds until the job starts; a client's ConnectTimeout is usually shorter
+_SUBMISSION = 30.0  # seconds until another connection's sbatch has answered or was killed, after 20
+_MARK_POLL = 0.5  # seconds
 _CONTAINER = 120  # seconds until the container of a running job has its SSH daemon
 
 DESCRIPTION = """Work in a container of a Slurm job that 'ssh dev-NAME' starts, from a job script of yours: a profile.
@@ -119,7 +122,7 @@ class _Profile:
 
     def start(self) -> int:
         """Submit a job unless there is one; print which one there is. Raises HookError."""
-        job = self._job() or self._submit()
+        job = self._job() or self._submit(is_person=True)
         print(f"job {job.number} of {PREFIX}{self.name}: {job.state.lower()}")
         return 0
 
@@ -144,14 +147,7 @@ class _Profile:
         Only if `is_person`, or for the first time, a job is submitted. `way` is how the node is reached. Raises
         HookError and OSError.
         """
-        job = self._job()
-        if job is None and not is_person and self.own.logs(self.name):
-            raise HookError(
-                NO_CONTAINER,
-                f"the job of {PREFIX}{self.name} has ended, and only a person starts another: run 'ssh "
-                f"{PREFIX}{self.name}' in a terminal, or 'ssh_hook dev --start {self.name}' on a login node",
-            )
-        job = self._wait_until_running(job or self._submit())
+        job = self._wait_until_running(self._job() or self._submit(is_person))
         command = [launcher(), "connect", "--job", job.number, "--wait", str(_CONTAINER), "--via", way, job.node]
         status = subprocess.run(command, check=False).returncode
         if status == 0 or hangs_up(0):
@@ -171,15 +167,25 @@ class _Profile:
         if later:
             try:
                 own_jobs.cancel(later)
-            except HookError:
-                pass  # another connection has cancelled them, or the next one will
+            except HookError as error:
+                _tell(str(error))  # the next connection tries again
         return jobs[0] if jobs else None
 
-    def _submit(self) -> OwnJob:
-        """Submit a job; return it, or the one that another connection has submitted first. Raises HookError."""
+    def _submit(self, is_person: bool) -> OwnJob:
+        """Submit a job; return it, or the one that another connection has submitted first.
+
+        Unless `is_person`, this is only for the profile's first job. Raises HookError.
+        """
         log = f"{self.own.path.replace('%', '%%')}/{self.name}-%j.log"
         try:
-            number = own_jobs.submit(_JOB + self.name, self.script, self.own.home, log)
+            mark = self.own.mark(self.name, must_be_first=not is_person)
+        except FileExistsError:
+            return self._first_of_another()
+        try:
+            try:
+                number = own_jobs.submit(_JOB + self.name, self.script, self.own.home, log)
+            finally:
+                profiles.end_submission(mark)
         except HookError:  # a limit of one job per user, or sbatch was too slow
             job = self._job()
             if job is None:
@@ -187,13 +193,26 @@ class _Profile:
             return job
         job = self._job() or OwnJob(number, _JOB + self.name, "", "", "", "", "")
         if job.number == number:
-            try:
-                self.own.begin_log(self.name, number)
-            except HookError:
-                own_jobs.cancel([number])  # nothing would say that this was not the first job
-                raise
+            self.own.remove_old_logs(self.name, number)
         if not job.state:
             raise self._ended(job)
+        return job
+
+    def _first_of_another(self) -> OwnJob:
+        """Return the job that another connection is submitting, such as another one of the same editor.
+
+        Raises HookError if there is none.
+        """
+        deadline = time.monotonic() + _SUBMISSION
+        while self.own.is_submitting(self.name) and time.monotonic() < deadline and not hangs_up(_MARK_POLL):
+            pass
+        job = self._job()
+        if job is None:
+            raise HookError(
+                NO_CONTAINER,
+                f"{PREFIX}{self.name} has no job, and only a person starts another: run 'ssh {PREFIX}{self.name}' in a "
+                f"terminal, or 'ssh_hook dev --start {self.name}' on a login node",
+            )
         return job
 
     def _wait_until_running(self, job: OwnJob) -> OwnJob:

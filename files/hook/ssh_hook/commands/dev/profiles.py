@@ -102,21 +102,51 @@ class Profiles:
         found = [entry for entry in os.scandir(self.path) if (made := _LOG.fullmatch(entry.name)) and made[1] == name]
         return [entry.path for entry in sorted(found, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)]
 
-    def begin_log(self, name: str, job: str) -> None:
-        """Create the output of a `job` that was just submitted; remove that of the profile's earlier ones.
+    def remove_old_logs(self, name: str, job: str) -> None:
+        """Remove the output of the profile's jobs, except that of `job`."""
+        for path in self.logs(name):
+            try:
+                if path != self.log_of(name, job):
+                    os.unlink(path)
+            except OSError:
+                pass  # on a shared file system, another login node does the same
 
-        It stays, also if the job never runs: it shows that the profile has had a job. Raises HookError.
+    def mark_of(self, name: str) -> str:
+        """Return the path of the mark of the profile `name`, which shows that a job of it was submitted."""
+        return f"{self.path}/{name}.submitted"
+
+    def mark(self, name: str, must_be_first: bool) -> int:
+        """Create the mark; return its descriptor, for `end_submission`.
+
+        Raises HookError, and FileExistsError if the profile has a mark and `must_be_first`.
         """
-        path = self.log_of(name, job)
+        path = self.mark_of(name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
-            for other in self.logs(name):
-                if other != path:
-                    os.unlink(other)
-        except FileNotFoundError:
-            pass  # on a shared file system, another login node does the same
+            return os.open(path, flags | (os.O_EXCL if must_be_first else 0), 0o600)
+        except FileExistsError:
+            raise
         except OSError as error:
-            raise HookError(kind_of_os(error), f"cannot create {path}: {error.strerror}") from None
+            raise HookError(
+                kind_of_os(error), f"no job was submitted: cannot create {path}: {error.strerror}"
+            ) from None
+
+    def is_submitting(self, name: str) -> bool:
+        """Return whether the profile has an empty mark: sbatch has not answered, or its caller was killed."""
+        try:
+            with closing(os.open(self.mark_of(name), READ)) as mark:
+                return not os.read(mark, 1)
+        except OSError:
+            return False
+
+
+def end_submission(mark: int) -> None:
+    """Note in the open mark that sbatch has answered, and close it."""
+    try:
+        with closing(mark):
+            os.write(mark, b"submitted\n")
+    except OSError:
+        pass  # a full disk: the empty mark makes others wait, and forbids as much
 
 
 def last_lines(path: str) -> list[str]:

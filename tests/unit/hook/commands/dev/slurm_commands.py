@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 PLACE = Path(__file__).resolve().parent
@@ -42,6 +43,8 @@ def sbatch(options: dict[str, str]) -> int:
     if (PLACE / "refused").exists():
         print("sbatch: error: QOSMaxSubmitJobPerUserLimit", file=sys.stderr)
         return 7
+    while (PLACE / "slow").exists():
+        time.sleep(0.05)
     number = 100
     while True:
         try:
@@ -51,6 +54,8 @@ def sbatch(options: dict[str, str]) -> int:
             number += 1
     job = {"number": str(number), "uid": str(os.getuid()), "state": "PENDING", "start": "N/A", "left": "4:00:00"}
     job.update({"node": "", "reason": "Resources", "name": options["job-name"]})
+    if (PLACE / "free").exists():
+        job.update({"state": "RUNNING", "node": "node7"})
     write(job)
     facts = {"options": options, "script": sys.stdin.read(), "directory": os.getcwd(), "environment": dict(os.environ)}
     (PLACE / f"submitted.{number}").write_text(json.dumps(facts))

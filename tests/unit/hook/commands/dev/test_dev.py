@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -10,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,10 @@ from ssh_hook.schedulers import own_jobs
 IMITATION = Path(__file__).parent / "slurm_commands.py"
 HOOK = Path(__file__).resolve().parents[5] / "files/hook"
 NAME = "ocihooks-dev-gpu"
+REFUSED = (
+    "ssh_hook: error: dev-gpu has no job, and only a person starts another: run 'ssh dev-gpu' in a terminal, or "
+    "'ssh_hook dev --start gpu' on a login node [no-container]"
+)
 SCRIPT = "#!/bin/sh\n#SBATCH --time=1\nsrun podman run x\n"
 
 
@@ -38,6 +44,7 @@ class Site:
         self.home = place / "home/alice"
         self.slurm = place / "slurm"
         self.profile = self.home / ".oci-hooks/dev/gpu.sh"
+        self.mark = self.profile.with_name("gpu.submitted")
         passwd = place / "passwd"
         self.settings = {"HOOK_BASE_DIR": str(place / "home"), "PASSWD_FILE": str(passwd)}
         self.profile.parent.mkdir(parents=True, mode=0o700)
@@ -277,17 +284,12 @@ def test_only_a_person_submits_again(
     monkeypatch.setattr(dev, "hangs_up", lambda _seconds: True)
     assert site.run("--connect", "dev-gpu") == 1
     assert error(capfd).endswith("job 100 of dev-gpu has not started [no-container]")
-    assert stat.S_IMODE((site.profile.parent / "gpu-100.log").stat().st_mode) == 0o600
     site.add(100, "CANCELLED")
     for _attempt in range(3):
         assert site.run("--connect", "dev-gpu") == 1
-        assert error(capfd) == (
-            "ssh_hook: error: the job of dev-gpu has ended, and only a person starts another: run 'ssh dev-gpu' in a "
-            "terminal, or 'ssh_hook dev --start gpu' on a login node [no-container]"
-        )
+        assert error(capfd) == REFUSED
     assert len(site.submitted()) == 1 and not entered()
-    (site.profile.parent / "gpu-x-7.log").touch()  # of the profile gpu-x
-    (site.profile.parent / "gpu-100.log").unlink()
+    site.mark.unlink()
     assert site.run("--connect", "dev-gpu") == 1
     assert len(site.submitted()) == 2
     assert site.run("--connect", "dev-gpu", "--terminal") == 1
@@ -296,12 +298,117 @@ def test_only_a_person_submits_again(
     assert len(site.submitted()) == 3
 
 
-def test_output_that_cannot_be_created(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
-    """As with a full quota: an editor's connections would otherwise each submit the first job."""
-    (site.profile.parent / "gpu-100.log").mkdir()
+@pytest.mark.parametrize(
+    ("sbatch", "said"),
+    [
+        ("exec sleep 1000", "Slurm did not answer within 1 s (sbatch)"),
+        ("echo 'sbatch: error: Socket timed out' >&2; exit 1", "sbatch: error: Socket timed out"),
+        ("echo '100;far'", "job 100 went to the cluster far, and was cancelled: remove --clusters from the profile"),
+        (None, "there is no sbatch in PATH"),
+    ],
+)
+def test_submission_that_fails_is_not_repeated(
+    site: Site, sbatch: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Slurm may have the job nevertheless, and an editor reconnects all night."""
+    monkeypatch.setattr(own_jobs, "_TIMEOUT", 1.0)
+    program = site.slurm / "sbatch"
+    original = program.read_text()
+    program.unlink()
+    if sbatch is not None:
+        program.write_text(f"#!/bin/sh\n{sbatch}\n")
+        program.chmod(0o755)
+    assert site.run("--connect", "dev-gpu") == 1
+    assert said in error(capfd)
+    program.write_text(original)
+    program.chmod(0o755)
+    monkeypatch.setattr(own_jobs, "_TIMEOUT", within(20))
+    begin = time.monotonic()
+    assert site.run("--connect", "dev-gpu") == 1
+    assert error(capfd) == REFUSED and not site.submitted()
+    assert time.monotonic() - begin < dev._SUBMISSION  # it does not wait for a submission under way
+    assert site.run("--start", "gpu") == 0
+
+
+def test_killed_submitter(site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whether sbatch has run is not known: an editor's connection waits for a job, but submits none."""
+    monkeypatch.setattr(dev, "_SUBMISSION", 1.0)
+    site.mark.touch()
+    begin = time.monotonic()
+    assert site.run("--connect", "dev-gpu") == 1
+    assert error(capfd) == REFUSED and not site.submitted()
+    assert time.monotonic() - begin >= 1
+    assert site.run("--start", "gpu") == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Path.mkdir, "Is a directory"),
+        (os.mkfifo, "No such device or address"),
+        (lambda mark: mark.symlink_to("/dev/null"), "Too many levels of symbolic links"),
+        (lambda mark: mark.symlink_to("missing"), "Too many levels of symbolic links"),
+    ],
+)
+def test_mark_that_cannot_be_created(
+    site: Site,
+    make: Callable[[Path], None],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Then nothing would keep an editor from submitting again."""
+    monkeypatch.setattr(dev, "_SUBMISSION", 1.0)
+    make(site.mark)
+    assert site.run("--connect", "dev-gpu") == 1
+    assert error(capfd) == REFUSED
     assert site.run("--start", "gpu") == 1
-    assert "gpu-100.log: Is a directory" in error(capfd)
-    assert not site.live()
+    assert error(capfd).startswith(f"ssh_hook: error: no job was submitted: cannot create {site.mark}: {said}")
+    assert not site.submitted()
+
+
+def test_directory_that_is_full(site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """No mark, no job; and a mark that cannot be written forbids as much."""
+
+    def is_full(*_arguments: Any, **_named: Any) -> int:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def open_unless_mark(path: Any, *rest: Any, **named: Any) -> int:
+        return (is_full if path == str(site.mark) else os_open)(path, *rest, **named)
+
+    os_open = os.open
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_unless_mark)
+        for words in (["--connect", "dev-gpu"], ["--start", "gpu"]):
+            assert site.run(*words) == 1
+            assert f"no job was submitted: cannot create {site.mark}: Disk quota exceeded" in error(capfd)
+    assert not site.submitted()
+    monkeypatch.setattr(dev, "_SUBMISSION", 0.1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", is_full)
+        assert site.run("--start", "gpu") == 0
+    site.add(100, "CANCELLED")
+    capfd.readouterr()
+    assert site.run("--connect", "dev-gpu") == 1
+    assert error(capfd) == REFUSED and len(site.submitted()) == 1
+
+
+@pytest.mark.parametrize("does_cancel", [True, False])
+def test_job_on_another_cluster(site: Site, does_cancel: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    (site.slurm / "sbatch").write_text("#!/bin/sh\necho '100;far'\n")
+    (site.slurm / "scancel").write_text(
+        f'#!/bin/sh\necho "$@" >{site.slurm}/cancelled\necho "scancel: error: no far" >&2\n'
+        f"exit {int(not does_cancel)}\n"
+    )
+    assert site.run("--start", "gpu") == 1
+    now = "was cancelled"
+    if not does_cancel:
+        now = "is still there (cannot cancel job 100: scancel: error: no far; run 'scancel --clusters=far 100')"
+    assert error(capfd) == (
+        f"ssh_hook: error: job 100 went to the cluster far, and {now}: remove --clusters from the profile "
+        "[no-container]"
+    )
+    assert (site.slurm / "cancelled").read_text() == f"--user={os.getuid()} --clusters=far 100\n"
 
 
 def test_submission(site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -427,16 +534,18 @@ def test_job_of_another_user(site: Site) -> None:
 
 
 @pytest.fixture(name="at_once")
-def fixture_at_once(site: Site) -> Iterator[Callable[[int], list[str]]]:
-    """Return what starts the profile from so many login nodes at once, and returns what each printed."""
+def fixture_at_once(site: Site, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """Return what runs `ssh_hook dev` on so many login nodes at once, and returns what each printed."""
     children: list[subprocess.Popen[str]] = []
     program = f"import sys; sys.path.insert(0, {str(HOOK)!r}); from ssh_hook.cli import main\n"
-    program += f"sys.exit(main(['dev', '--start', 'gpu'], {site.settings!r}))"
+    program += f"from ssh_hook.commands.dev import dev; dev._POLL = 0.05; dev.launcher = lambda: '{tmp_path}/connect'\n"
+    program += f"sys.exit(main(['dev', *sys.argv[1:]], {site.settings!r}))"
 
-    def at_once(count: int) -> list[str]:
-        command = [sys.executable, "-c", program]
-        children.extend(subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _child in range(count))
-        return [child.communicate(timeout=within(60))[0] for child in children]
+    def at_once(count: int, *words: str) -> list[str]:
+        command = [sys.executable, "-c", program, *words]
+        pipe = subprocess.PIPE
+        children.extend(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _child in range(count))
+        return ["".join(child.communicate(timeout=within(60))) for child in children]
 
     yield at_once
     for child in children:
@@ -444,20 +553,46 @@ def fixture_at_once(site: Site) -> Iterator[Callable[[int], list[str]]]:
         child.wait()
 
 
-def test_one_job_of_many_that_start_at_once(site: Site, at_once: Callable[[int], list[str]]) -> None:
-    assert at_once(6) == ["job 100 of dev-gpu: pending\n"] * 6
+def test_one_job_of_many_that_start_at_once(site: Site, at_once: Callable[..., list[str]]) -> None:
+    assert at_once(6, "--start", "gpu") == ["job 100 of dev-gpu: pending\n"] * 6
     assert site.live() == ["100"]
 
 
-def test_job_that_a_killed_connection_left(site: Site, entered: Callable[[], list[str]]) -> None:
+def test_editor_that_connects_several_times_at_once(
+    site: Site, entered: Callable[[], list[str]], at_once: Callable[..., list[str]]
+) -> None:
+    """As VS Code does: one connection submits, the others wait for its sbatch, and all enter the container."""
+    (site.slurm / "free").touch()
+    slow = site.slurm / "slow"
+    slow.touch()
+
+    def answer() -> None:
+        deadline = time.monotonic() + within(60)
+        asked = site.slurm / "asked"
+        while time.monotonic() < deadline and (not asked.exists() or len(set(asked.read_text().split())) < 3):
+            time.sleep(0.05)
+        time.sleep(1.0)  # they look at the mark
+        slow.unlink()
+
+    slurm = threading.Thread(target=answer)
+    slurm.start()
+    assert at_once(3, "--connect", "dev-gpu") == [""] * 3
+    slurm.join()
+    assert len(site.submitted()) == 1 and len(entered()) == 3
+
+
+def test_job_that_a_killed_connection_left(
+    site: Site, entered: Callable[[], list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
     """It waits for the first one; whoever sees both ends it."""
     site.add(42, "RUNNING")
     site.add(43, "PENDING", reason="Dependency")
     assert site.run("--connect", "dev-gpu") == 0
     assert site.live() == ["42"] and len(entered()) == 1
     site.add(44, "PENDING", reason="Dependency")
-    (site.slurm / "scancel").write_text("#!/bin/sh\nexit 1\n")  # as if another connection had ended it meanwhile
+    (site.slurm / "scancel").write_text("#!/bin/sh\necho no answer >&2\nexit 1\n")
     assert site.run("--connect", "dev-gpu") == 0
+    assert error(capfd) == "ssh_hook: cannot cancel job 44: no answer"
     assert len(entered()) == 2
 
 
@@ -520,7 +655,7 @@ def test_output(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     assert site.run("--log", "gpu") == 0
     assert capfd.readouterr().out == f"{site.profile.parent}/gpu-6.log:\nfrom gpu-6.log\n"
     assert site.run("--start", "gpu") == 0
-    assert sorted(os.listdir(site.profile.parent)) == [*("gpu-100.log", "gpu-notes.log", "gpu-x-5.log", "gpu.sh")]
+    assert sorted(os.listdir(site.profile.parent)) == [*("gpu-notes.log", "gpu-x-5.log", "gpu.sh", "gpu.submitted")]
 
 
 def test_output_that_is_no_file(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
