@@ -83,7 +83,7 @@ static struct client {
 	unsigned long next_syn; /* not before */
 	int lost_syns;
 	int steps;
-	enum { AWAY, QUEUED, OPEN, DROPPED, LOGGED_IN } state;
+	enum { AWAY, QUEUED, OPEN, DROPPED, IS_IN } state;
 } clients[MAX_CLIENTS];
 static int num_clients;
 static int queues[2][MAX_CLIENTS + 1], lengths[2]; /* of each listening socket, by client */
@@ -162,6 +162,7 @@ static int accept_client(int queue, struct sockaddr *addr) {
 	client->sock = move_high(ends[1]);
 	client->process = -1;
 	client->is_closed = 0;
+	client->steps = 0;
 	client->state = OPEN;
 	accepted[ends[0]] = client;
 	return ends[0];
@@ -213,12 +214,15 @@ static int close_for_server(int fd) {
 #undef kill
 #undef close
 
+static void report(struct client *client, void (*what)(void)) {
+	svr_ses.childpipe = client->process;
+	what();
+}
+
 static void step(struct client *client) {
 	client->changed = clock_ms;
 	client->steps++;
-	if (write(client->process, "", 1) != 1) {
-		abort();
-	}
+	report(client, preauth_waits_for_client);
 }
 
 /* What a client, or its process, does meanwhile */
@@ -246,10 +250,11 @@ static void go_on(struct client *client) {
 			step(client);
 			return;
 		}
+		report(client, preauth_logged_in);
 		end_process(client);
 		close(client->sock);
 		client->sock = -1;
-		client->state = LOGGED_IN;
+		client->state = IS_IN;
 	} else if (!client->is_user && (is_random || clock_ms - client->changed >= STEP_MS)) {
 		step(client);
 	}
@@ -364,7 +369,7 @@ static long log_in(struct client *users, int count) {
 			if (user->state == DROPPED) {
 				return -1;
 			}
-			left += user->state != LOGGED_IN;
+			left += user->state != IS_IN;
 		}
 	}
 	return (long)(clock_ms - begun);

@@ -409,12 +409,30 @@ def test_who_gives_way_to_a_flood(listener: Path, flood: str, user: str, end: st
         ("waits", 24, 8, 200),  # a pids limit of 64
         ("waits", 24, 64, 25),
         ("steps", 24, 64, 25),
+        ("steps", 24, 1, 100),  # few wait in the kernel's queue
+        ("waits", 24, 120, 1),  # more addresses than places
+        ("waits", 16, 64, 1),
+        ("waits", 16, 64, 25),
     ],
 )
 def test_a_login_during_a_flood(listener: Path, kind: str, processes: int, addresses: int, each: int) -> None:
     """From another address. The clock is the test's own, and a login alone takes 0.3 s of it."""
     floods = [f"10.0.1.{number + 1}" for number in range(addresses)]
     assert int(flooded(listener, kind, processes, each, 1, "10.0.0.1", *floods)) <= 3000
+
+
+@pytest.mark.parametrize(("processes", "logins"), [(768, 256), (24, 100), (9, 96)])
+def test_all_logins_at_once_succeed(listener: Path, processes: int, logins: int) -> None:
+    """From one address. A hundred are more than there are places with 24 processes: a short queue waits a second."""
+    assert int(flooded(listener, "waits", processes, 0, logins, "10.0.0.1")) <= 4000
+
+
+@pytest.mark.parametrize("kind", ["waits", "steps"])
+def test_computers_of_one_network_are_nothing_to_another(listener: Path, kind: str) -> None:
+    """Logins of one computer take as long, whether a flood in another network comes from one computer or from 40."""
+    computers = [f"fd00:0:0:1::{number:x}" for number in range(1, 41)]
+    one = flooded(listener, kind, 8, 40, 30, "fd00:0:0:2::1", computers[0])
+    assert flooded(listener, kind, 8, 1, 30, "fd00:0:0:2::1", *computers) == one != "dropped"
 
 
 @pytest.mark.parametrize("processes", [1, 24, 768])

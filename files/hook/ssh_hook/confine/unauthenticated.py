@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _PROCESSES = "RLIMIT_NPROC"
 _MAX_PROCESSES = 768  # MAX_UNAUTH_PROCESSES of Dropbear's localoptions.h
-# Each uses up to 220 kB, and for each there may be three waiting connections, with up to 45 kB in the kernel. So
-# together they use at most a fourteenth of the container's memory. A client that only connects, or stops during login,
-# uses 140 kB.
+# Each uses up to 220 kB, and for each there may be three waiting connections, with up to 45 kB in the kernel; with
+# fewer than 24 processes there may be 96 connections. So they use at most a fourteenth of the container's memory, or
+# 9 MB. A client that only connects, or stops during login, uses 140 kB.
 _MEMORY = 5 << 20  # bytes of the container's limit per process
 
 

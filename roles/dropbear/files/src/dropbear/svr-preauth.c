@@ -4,17 +4,19 @@
  * them. The rules:
  *
  * 1. Where there is no place, new connections wait in the kernel's queue, which knows
- *    no addresses. So after QUEUE_MS, and where it is half full, all are accepted,
- *    and for each one that has no process is dropped.
- * 2. The next process is for the address that has the fewest; an eighth of them is
- *    for addresses that have none. Where all are used, one ends that is late: its
- *    client has not logged in LATE_MS after the process began to wait for it, and
- *    its address has more of them. One of the same address ends only UNAUTH_SHARE
- *    seconds after its last step. An address keeps its equal share of processes.
- * 3. It is always the address with the greatest burden that loses one: see burden().
+ *    no addresses. So after QUEUE_MS (SHORT_QUEUE_MS without a place), and where it is
+ *    half full, all are accepted, and for each one that has no process is dropped.
+ * 2. The next process is for the address that has the fewest, and of several the one
+ *    that got one longest ago; an address that logs in counts as if it never did. An
+ *    eighth of them is for addresses that have none. Where all are used, one ends that
+ *    is late: its client has not logged in LATE_MS after the process began to wait for
+ *    it, and its address has more of them. One of the same address ends only
+ *    UNAUTH_SHARE seconds after its last step. An address keeps its equal share.
+ * 3. It is always the address with the greatest burden that loses one: see burden();
+ *    of several, the one that got a process last.
  *
  * An address of IPv6 is a network, whose computers may have all of its addresses. But
- * few do: so where two are of one network, the one with more gives way.
+ * few do: so within a network, and only there, whole addresses are compared likewise.
  *
  * Others may have used up the processes before there are max_processes. Then there
  * may be a quarter and two less for a while. */
@@ -37,6 +39,7 @@
 #define MAX_ACCEPTED 256 /* between two looks at the others */
 #define MAX_STARTED 16 /* likewise */
 #define QUEUE_MS 250 /* that connections may wait in the kernel's queue */
+#define SHORT_QUEUE_MS (UNAUTH_SHARE * 1000 + QUEUE_MS) /* likewise without a free place, where the queue is short and nobody is silent */
 #define SWEEP_MS 1000 /* between two looks for what takes too long or too much */
 #define LACK_MS 60000 /* that there are fewer processes after one could not be started */
 #define REPORT_MS 1000 /* between two reports that there are no more processes */
@@ -46,6 +49,8 @@
 #define MAX_UNREAD 8192
 /* Their memory: FIONREAD counts neither what follows an urgent byte nor what came out of order */
 #define MAX_UNREAD_MEMORY 65536
+#define MIN_CONNS 96 /* places, however few processes: one for each of many addresses */
+#define LOGGED_IN 1 /* what a process reports last; 0 is a step of the login */
 #define LATE_MS 1000 /* for a login, where another address wants its place */
 #define LATE_WEIGHT 8 /* a connection that is late counts as so many that wait */
 #define NETWORK_LEN 8 /* bytes of an address of IPv6: one computer may have all addresses of such a network */
@@ -57,7 +62,7 @@ struct source {
 	unsigned int waiting; /* that have no process */
 	unsigned int processes; /* that are not KILLED */
 	unsigned int late; /* processes whose clients have not logged in in time */
-	unsigned long served; /* when it last got one */
+	unsigned long served; /* when it last got one; 0 if it has logged in since */
 };
 
 enum state {
@@ -92,7 +97,7 @@ static unsigned int wanted_processes = MAX_UNAUTH_PROCESSES; /* max_processes wh
 static unsigned int max_conns, max_processes, spare_processes;
 static unsigned int num_sources, num_conns, num_processes, num_started;
 static unsigned int num_in[KILLED + 1]; /* each state, but FREE */
-static unsigned long now, last_sweep, last_report, last_failure, accept_again, num_accepted;
+static unsigned long now, last_sweep, last_report, last_failure, last_place, accept_again, num_accepted;
 static unsigned long emptied[MAX_LISTEN_ADDR]; /* when all that waited in a queue were accepted */
 static unsigned int num_due[MAX_LISTEN_ADDR]; /* that wait in a queue and are to be accepted now */
 
@@ -127,7 +132,7 @@ void preauth_init(const int *socks, size_t count, unsigned int spare_fd) {
 	/* A process without login costs more than a connection that waits for one */
 	max_conns = MIN(max_processes, MAX_UNAUTH_CLIENTS / UNAUTH_CLIENTS_PER_PROCESS)
 			* UNAUTH_CLIENTS_PER_PROCESS;
-	max_conns = MAX(max_conns, max_processes);
+	max_conns = MAX(max_conns, MIN(MIN_CONNS, MAX_UNAUTH_CLIENTS));
 	/* Two more are for a pipe, and one for a new connection */
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < max_conns + spare_fd + 3) {
 		max_conns = limit.rlim_cur > spare_fd + 4 ? (unsigned int)limit.rlim_cur - (spare_fd + 3) : 1;
@@ -214,7 +219,8 @@ static unsigned int burden(const struct source *source) {
 static int compare_sources(const struct preauth_conn *conn, const struct preauth_conn *other) {
 	unsigned int own = burden(conn->source), others = burden(other->source);
 
-	if (own == others) {
+	/* Those of two networks say nothing of each other */
+	if (own == others && conn->source == other->source) {
 		own = burden(conn->host);
 		others = burden(other->host);
 	}
@@ -255,6 +261,9 @@ static int is_dropped_before(const struct preauth_conn *conn, const struct preau
 	}
 	if (order != 0) {
 		return order > 0;
+	}
+	if (conn->source->served != other->source->served) {
+		return conn->source->served > other->source->served;
 	}
 	if (conn->state != other->state) {
 		return conn->state == SILENT;
@@ -331,6 +340,9 @@ static void update_process(struct preauth_conn *conn) {
 		if (conn->state == WAITS && conn->reports++ < MAX_REPORTS) {
 			conn->since = now;
 		}
+		if (buf[len - 1] == LOGGED_IN) {
+			conn->source->served = conn->host->served = 0;
+		}
 	} else if (len == 0 || errno != EINTR) {
 		preauth_drop(conn);
 	}
@@ -361,7 +373,8 @@ static int takes_too_much(const struct preauth_conn *conn) {
 				&& memory[0] > MAX_UNREAD_MEMORY));
 }
 
-/* The entry of a table for an address, of whose bytes of IPv6 this many count */
+/* The entry of a table for an address, of whose bytes of IPv6 this many count. Entries without
+ * connections stay, those that were served last for longest */
 static struct source *find_source(struct source *table, const struct sockaddr_storage *addr, size_t len) {
 	unsigned char bytes[16] = {0};
 	struct source *source, *found = table; /* there are as many entries as connections: one is free */
@@ -373,10 +386,11 @@ static struct source *find_source(struct source *table, const struct sockaddr_st
 		memcpy(bytes, in6->s6_addr, IN6_IS_ADDR_V4MAPPED(in6) ? sizeof(bytes) : len);
 	}
 	for (source = table; source < table + MAX_CONNS; source++) {
-		if (source->conns == 0) {
-			found = source;
-		} else if (source->family == addr->ss_family && memcmp(source->addr, bytes, sizeof(bytes)) == 0) {
+		if (source->family == addr->ss_family && memcmp(source->addr, bytes, sizeof(bytes)) == 0) {
 			return source;
+		}
+		if (source->conns == 0 && (found->conns > 0 || source->served < found->served)) {
+			found = source;
 		}
 	}
 	memset(found, 0x0, sizeof(*found));
@@ -397,9 +411,10 @@ static int queue_may_wait(size_t index) {
 	if (getsockopt(listeners[index], IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
 		return 0; /* the door, where nobody but the user waits */
 	}
-	/* Of a listening socket these are the queue's length, and its limit. As many
-	 * processes as this end within a second even if none of their clients logs in */
-	if (num_in[SILENT] == 0 && info.tcpi_unacked <= max_processes / UNAUTH_SHARE) {
+	/* Of a listening socket these are the queue's length, and its limit. As many processes
+	 * as this end within a second, unless their clients do one step after another */
+	if (num_in[SILENT] == 0 && info.tcpi_unacked <= max_processes / UNAUTH_SHARE
+		&& now - last_place < SHORT_QUEUE_MS) {
 		return 1;
 	}
 	if (now - emptied[index] >= QUEUE_MS) {
@@ -463,7 +478,9 @@ static void accept_all(size_t index) {
 	int i;
 
 	for (i = 0; i < MAX_ACCEPTED && now >= accept_again; i++) {
-		if (num_conns >= max_conns && queue_may_wait(index)) {
+		if (num_conns < max_conns) {
+			last_place = now;
+		} else if (queue_may_wait(index)) {
 			return;
 		}
 		if (!accept_one(listeners[index])) {
@@ -537,14 +554,14 @@ static int is_served_before(const struct preauth_conn *conn, const struct preaut
 	if (conn->source->processes != other->source->processes) {
 		return conn->source->processes < other->source->processes;
 	}
-	if (conn->host->processes != other->host->processes) {
+	if (conn->source == other->source && conn->host->processes != other->host->processes) {
 		return conn->host->processes < other->host->processes;
 	}
 	/* In turn, where there are fewer processes than addresses */
 	if (conn->source->served != other->source->served) {
 		return conn->source->served < other->source->served;
 	}
-	if (conn->host->served != other->host->served) {
+	if (conn->source == other->source && conn->host->served != other->host->served) {
 		return conn->host->served < other->host->served;
 	}
 	return conn->number < other->number;
@@ -629,6 +646,14 @@ void preauth_close_others(const struct preauth_conn *own) {
 
 void preauth_waits_for_client(void) {
 	if (svr_ses.childpipe >= 0 && !ses.authstate.authdone && write(svr_ses.childpipe, "", 1) < 0) {
+		TRACE(("no listener: %s", strerror(errno)))
+	}
+}
+
+void preauth_logged_in(void) {
+	static const char done = LOGGED_IN;
+
+	if (svr_ses.childpipe >= 0 && write(svr_ses.childpipe, &done, 1) < 0) {
 		TRACE(("no listener: %s", strerror(errno)))
 	}
 }

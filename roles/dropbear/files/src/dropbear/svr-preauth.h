@@ -32,5 +32,7 @@ void preauth_close_others(const struct preauth_conn *conn);
 /* In the process of a connection: tell the listener that a step of the login is done, and
  * the client's turn */
 void preauth_waits_for_client(void);
+/* Likewise: it has logged in, before its end of the pipe is closed */
+void preauth_logged_in(void);
 
 #endif
