@@ -19,7 +19,7 @@ endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-HERE := help venv lint unit# these need no root, and run on this machine itself; all others in the test system
+HERE := help venv lint unit# these run on this machine itself; all others as root, in the test system
 ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines real-suite newest-engines real-apptainer el-policy audit-algorithms \
 	bench bench-deploy scale demo demo-down
 IN_TEST_SYSTEM := $(and $(wildcard /etc/testbed),$(filter /srv/checkout,$(CURDIR)))

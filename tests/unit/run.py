@@ -69,6 +69,11 @@ def chosen() -> dict[tuple[int, int], str]:
 
 def main(arguments: list[str]) -> int:
     """Run pytest with the given arguments on each chosen Python; the exit status is 0 when all passed."""
+    if not arguments and os.geteuid() != 0:
+        raise SystemExit(
+            "unit: tests of the modules install files as root does: run this as root, or name tests, as in "
+            "make unit ARGS=tests/unit/hook/linux"
+        )
     this = {sys.version_info[:2]: os.path.realpath(sys.executable)}
     if not all(map(shutil.which, PROGRAMS)) or find_library("ssh") is None:
         subprocess.run([ROOT / "tests" / "testbed" / "packages", "unit"], check=True)
