@@ -377,10 +377,10 @@ def test_a_job_that_ends_without_a_node(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("exit 0", ""),
         ("exit 7", ""),  # of the command in the container
-        ("head -c 64000000 /dev/zero >&2; sleep 600", ""),  # as an image's profile may
+        ("head -c 64000000 /dev/zero >&2; exec sleep 600", ""),  # as an image's profile may
         ("echo 'alice@10.1.1.1: Permission denied (publickey).' >&2; exit 255", "it does not let alice log in"),
-        ("exec 2>&-; sleep 600", "connected, but the server is not ready"),
-        ("sleep 600", "connected, but the server is not ready"),
+        ("exec 2>&-; exec sleep 600", "connected, but the server is not ready"),
+        ("exec sleep 600", "connected, but the server is not ready"),
     ],
 )
 def test_what_a_server_prints_costs_little(tmp_path: Path, script: str, said: str) -> None:
