@@ -14,7 +14,7 @@ import pytest
 from ssh_hook.errors import DAEMON_FAILED, NO_MEMORY, ContainerEndedError, HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.process import Process
-from ssh_hook.start.channel import HookEnd, Receiver, Sender
+from ssh_hook.start.channel import Forked, HookEnd, Message, Provisioned, Receiver, Sender
 from ssh_hook.start.supervisor import Supervisor, explain_wait_status, fork
 
 
@@ -195,3 +195,13 @@ def test_a_server_that_logs_no_logins(said: bytes, warnings: int, capfd: pytest.
     supervisor_of_server(os.getpid(), ready)._await_listening()
     os.close(writer)
     assert capfd.readouterr().err.count("not recorded in the node's system log") == warnings
+
+
+def test_a_daemon_is_recorded_also_if_its_message_comes_last() -> None:
+    messages = iter([Provisioned("key"), Forked(7, 8)])
+    recorded: list[Message] = []
+    supervisor = Supervisor.__new__(Supervisor)
+    channel = SimpleNamespace(receive=lambda _seconds: next(messages))
+    vars(supervisor).update(_channel=channel, _pid=0, _register=recorded.append)
+    assert supervisor._await_setup().host_keys == ("key",)
+    assert len(recorded) == 1
