@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import posix
+import shutil
 import signal
 import socket
 import stat
@@ -963,31 +964,42 @@ def test_killed_at_any_call_a_first_generation_leaves_nothing_or_a_whole_set(tmp
     assert 20 < lifetime < 199
 
 
-@pytest.mark.parametrize("next_call", ["load", "generate", "overwrite", "remove"])
-def test_killed_at_any_call_a_replacement_leaves_the_old_or_the_new_set(
-    directory: str, swap: str, next_call: str
-) -> None:
+@pytest.mark.usefixtures("swap")
+def test_killed_at_any_call_a_replacement_leaves_the_old_or_the_new_set(directory: str, tmp_path: Path) -> None:
+    """And the next call, whatever it is, works; each has a copy of what the kill has left."""
+    home = tmp_path / "alice"
+
+    def copied(name: str) -> str:
+        shutil.copytree(home, tmp_path / name, symlinks=True)
+        return store.key_directory(str(tmp_path), name)
+
+    def remove(keys: str) -> None:
+        writer.remove(keys)
+        assert not exists(keys)
+        owner = Path(keys).parents[2]
+        assert list(owner.iterdir()) == []
+        if owner != home:
+            owner.rmdir()
+
     outcomes = set()
     for lifetime in range(200):
         writer.generate(directory, "alice", "ecdsa")
         old = store.load(directory, "alice").id_dropbear
         died = dies_after(lambda: writer.generate(directory, "alice", "ed25519", overwrite=True), lifetime)
+        generated, overwritten = copied("generate"), copied("overwrite")
         left = store.load(directory, "alice")
         assert is_consistent(left)
         assert left.id_dropbear == old or b"ed25519" in left.id_dropbear
         assert list(left.host_keys) == NEW["ecdsa" if left.id_dropbear == old else "ed25519"]
         outcomes.add(left.id_dropbear == old)
-        if next_call == "generate":
-            made, kept = writer.generate(directory, "alice")
-            assert not made
-            assert kept.id_dropbear == left.id_dropbear
-            assert entries(Path(directory)) == {"keys", "keygen.lock"}
-        if next_call == "overwrite":
-            writer.generate(directory, "alice", overwrite=True)
-            assert entries(Path(directory)) == {"keys", "keygen.lock"}
-        writer.remove(directory)
-        assert not exists(directory)
-        assert list(Path(directory).parents[2].iterdir()) == []
+        made, kept = writer.generate(generated, "alice")
+        assert not made
+        assert kept.id_dropbear == left.id_dropbear
+        writer.generate(overwritten, "alice", overwrite=True)
+        for keys in (generated, overwritten):
+            assert entries(Path(keys)) == {"keys", "keygen.lock"}
+            remove(keys)
+        remove(directory)
         if not died:
             break
     assert outcomes == {True, False}
