@@ -118,6 +118,7 @@ docs: venv
 
 fuzz: venv
 	@python -B tests/fuzz/campaign.py $(FUZZ_SECONDS)
+	@python -B -m pytest -q tests/fuzz
 
 sanity: venv
 	@tests/sanity/run $(ARGS)

@@ -59,12 +59,12 @@ EXPECTED = {
     "launchers": 110,
     "lint": 110,
     "molecule": 100,
+    "fuzz": 100,
     "release-test": 100,
     "engines": 90,
     "integration": 90,
     "docs": 50,
     "demo-test": 50,
-    "fuzz": 35,
     "monitoring": 30,
 }
 
@@ -76,7 +76,7 @@ WIDTH = {"hook-tests": 2}
 # clock whether something works, so parts that would keep more processors busy get only those of their lane:
 PARALLEL = {
     "architectures": "make -j",
-    "fuzz": "two targets at a time",
+    "fuzz": "make -j, and two targets at a time",
     "lint": "two linters at a time",
     "role-dropbear": "make -j",
     "sanity": "a pylint for each processor",

@@ -1,7 +1,7 @@
 """Fuzzes every target for a bounded time, two at a time: campaign.py SECONDS (of all together).
 
 A failing input stays in .cache/fuzz/failing, and is shown by .cache/fuzz/venv/bin/python tests/fuzz/fuzz.py TARGET
-FILE. The exit status is 0 when there was none.
+FILE, or of a target in C by its program, .cache/fuzz/c-*/TARGET FILE. The exit status is 0 when there was none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from corpus import CACHE, FOUND, HERE, PYTHON, kept, names, unpack
+import c_targets
+from corpus import CACHE, FOUND, HERE, command, kept, names, unpack
 
 ROOT = HERE.parents[1]
 FAILING = CACHE / "failing"
@@ -24,7 +25,7 @@ LONGEST = 300  # characters
 
 
 class Outcome(NamedTuple):
-    """How one target went: inputs run, edges of the hook's code that they reach, whether one failed, and the log."""
+    """How one target went: inputs run, edges of its code that they reach, whether one failed, and the log."""
 
     target: str
     inputs: int
@@ -36,10 +37,10 @@ class Outcome(NamedTuple):
 def fuzz(target: str, seconds: int) -> Outcome:
     """Fuzz one target, beginning with what is kept and what was found before."""
     unpack(kept(target), FOUND / target)
-    FAILING.mkdir(parents=True, exist_ok=True)
+    (FAILING / target).parent.mkdir(parents=True, exist_ok=True)
     arguments = [f"-max_total_time={seconds}", f"-artifact_prefix={FAILING}/{target}-", *INPUT_LIMITS]
     done = subprocess.run(
-        [PYTHON, "-B", HERE / "fuzz.py", target, *arguments, "-print_final_stats=1", FOUND / target],
+        [*command(target), *arguments, "-print_final_stats=1", FOUND / target],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -74,7 +75,8 @@ def main(arguments: list[str]) -> int:
         return 2
     interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
     subprocess.run([ROOT / "tests" / "venv", CACHE / "venv", ROOT / "requirements/fuzz.txt", interpreter], check=True)
-    targets = names()
+    c_targets.programs(CACHE)  # this may take a minute, which is not one of fuzzing
+    targets = [*names(), *c_targets.NAMES]
     seconds = max(1, int(arguments[0]) * PARALLEL // len(targets))
     with ThreadPoolExecutor(PARALLEL) as pool:
         outcomes = list(pool.map(lambda target: fuzz(target, seconds), targets))
